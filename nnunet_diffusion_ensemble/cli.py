@@ -1,0 +1,200 @@
+"""Command line `nnunet-diffusion`. Each subcommand imports what it needs when it runs, so that help comes at once."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nnunet_diffusion_ensemble import __version__
+
+USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, PermissionError, RuntimeError)  # nnU-Net's are the last
+
+
+def _register(args: argparse.Namespace) -> int:
+    from nnunet_diffusion_ensemble.register import run
+
+    text, status = run(check_only=args.check, undo=args.undo)
+    print(text)
+    return status
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from nnunet_diffusion_ensemble.convert import convert, dataset_folder
+
+    report = convert(
+        args.images,
+        args.masks,
+        args.unlabelled,
+        dataset_folder(args.dataset),
+        labels=_named_values(args.labels),
+        mask_suffix=args.mask_suffix,
+        channel_name=args.channel_name,
+        resize=tuple(args.resize) if args.resize else None,
+        test_images=args.test_images,
+        overwrite=args.overwrite,
+    )
+    print(report)
+    return 0
+
+
+def _named_values(pairs: Sequence[str] | None) -> dict[str, int] | None:
+    if not pairs:
+        return None
+    values = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not value.isdigit():
+            raise ValueError(f"--labels takes NAME=VALUE with the value in the masks, e.g. lung=255; got {pair!r}.")
+        values[name] = int(value)
+    return values
+
+
+# Options of `plan` that change a setting of the method: option, path in the plans, type, several values, help.
+METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
+    ("--timesteps", "ensemble.timesteps", int, True, "timesteps of the ensemble, e.g. 1 50 200 400"),
+    ("--hidden-features", "ensemble.head.hidden_features", int, True, "hidden layers of the head, e.g. 128 32"),
+    ("--interpolation", "ensemble.head.interpolation", str, False, "how coarse features reach image size"),
+    ("--images-per-pass", "ensemble.images_per_pass", int, False, "noised images in one pass of the denoiser"),
+    ("--mirror-axes", "mirror_axes", int, True, "axes mirrored in augmentation and prediction; -1 for none"),
+    ("--epochs", "training.num_epochs", int, False, "epochs of the segmentation training"),
+    ("--iterations", "training.num_iterations_per_epoch", int, False, "iterations in each of them"),
+    ("--learning-rate", "training.learning_rate", float, False, "of the segmentation training"),
+    ("--pretraining-epochs", "pretraining.num_epochs", int, False, "epochs of the pretraining"),
+    ("--pretraining-iterations", "pretraining.num_iterations_per_epoch", int, False, "iterations in each of them"),
+    ("--pretraining-batch-size", "pretraining.batch_size", int, False, "images in each of them"),
+    ("--pretraining-learning-rate", "pretraining.learning_rate", float, False, "of the pretraining"),
+    ("--diffusion-steps", "denoiser.num_diffusion_steps", int, False, "length of the diffusion process"),
+    ("--schedule", "denoiser.schedule", str, False, "noise schedule: cosine or linear"),
+    ("--prediction-type", "denoiser.prediction_type", str, False, "what is predicted: epsilon or v_prediction"),
+    ("--pretrained-checkpoint", "pretrained_checkpoint", str, False, "checkpoint of a pretrained denoiser"),
+)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from nnunet_diffusion_ensemble.plan import plan
+    from nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner import PlanningOptions
+
+    options = PlanningOptions(args.base_features, args.blocks_per_stage, args.batch_size, _method_changes(args))
+    name = plan(
+        args.dataset,
+        options,
+        args.plans_name,
+        args.gpu_memory_target,
+        args.target_spacing,
+        args.num_processes,
+        args.clean,
+    )
+    print(f"\nPlanned. Next: nnunet-diffusion preprocess -d {args.dataset} -c CONFIGURATION -p {name}")
+    return 0
+
+
+def _method_changes(args: argparse.Namespace) -> dict[str, object]:
+    changes: dict[str, object] = {}
+    for option, path, _, several, _ in METHOD_OPTIONS:
+        value = getattr(args, option[2:].replace("-", "_"))
+        if value is not None:
+            changes[path] = tuple(value) if several else value
+    if changes.get("mirror_axes") == (-1,):
+        changes["mirror_axes"] = ()
+    return changes
+
+
+def _preprocess(args: argparse.Namespace) -> int:
+    from nnunet_diffusion_ensemble.plan import preprocess
+
+    preprocess(args.dataset, args.configurations, args.plans_name, args.num_processes)
+    print(
+        f"\nPreprocessed. Next: nnUNetv2_train {args.dataset} {args.configurations[0]} all "
+        f"-tr DiffusionPretrainTrainer -p {args.plans_name}"
+    )
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from nnunet_diffusion_ensemble.demo import run_demo
+
+    run_demo(args.folder)
+    return 0
+
+
+def _add_register(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "register", _register, "make nnU-Net's -tr and -pl find our classes")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--check", action="store_true", help="only say how things stand")
+    group.add_argument("--undo", action="store_true", help="take the registration back")
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "convert", _convert, "turn folders of PNGs into an nnU-Net data set")
+    parser.add_argument("dataset", help="name of the new data set, e.g. Dataset001_Lungs, made in nnUNet_raw")
+    parser.add_argument("--images", type=Path, help="folder of images with masks")
+    parser.add_argument("--masks", type=Path, help="folder of their masks, of the same names")
+    parser.add_argument("--mask-suffix", default="", help="what mask names have after the image's name, e.g. _mask")
+    parser.add_argument("--labels", nargs="+", metavar="NAME=VALUE", help="values in the masks, e.g. lung=255")
+    parser.add_argument("--unlabelled", type=Path, nargs="+", default=[], help="folders of images without masks")
+    parser.add_argument("--test-images", type=Path, help="folder of images for imagesTs")
+    parser.add_argument("--resize", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="new size in pixels")
+    parser.add_argument("--channel-name", help="name in dataset.json; decides nnU-Net's normalisation")
+    parser.add_argument("--overwrite", action="store_true", help="replace a data set of this name")
+
+
+def _add_plan(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "plan", _plan, "extract the fingerprint and plan, with options of the method")
+    _add_dataset_arguments(parser)
+    parser.add_argument("--base-features", type=int, help="features of the first stage (nnU-Net: 32)")
+    parser.add_argument("--blocks-per-stage", type=int, help="residual blocks in each stage (nnU-Net: 1 3 4 6 6 ...)")
+    parser.add_argument("--batch-size", type=int, help="images in an iteration of the segmentation training")
+    parser.add_argument("--gpu-memory-target", type=float, help="in GB, as nnU-Net's -gpu_memory_target")
+    parser.add_argument("--target-spacing", type=float, nargs=3, help="in mm, as nnU-Net's -overwrite_target_spacing")
+    parser.add_argument("--clean", action="store_true", help="extract the fingerprint anew")
+    for option, _, kind, several, text in METHOD_OPTIONS:
+        parser.add_argument(option, type=kind, nargs="+" if several else None, help=text)
+
+
+def _add_preprocess(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "preprocess", _preprocess, "preprocess labelled and unlabelled images")
+    _add_dataset_arguments(parser)
+    parser.add_argument("-c", "--configurations", nargs="+", required=True, help="e.g. 2d 3d_fullres")
+
+
+def _add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", "--dataset", type=int, required=True, help="number of the data set")
+    parser.add_argument("-p", "--plans-name", default="nnUNetDiffusionEnsemblePlans", help="name of the plans")
+    parser.add_argument("--num-processes", "-np", type=int, default=8, help="processes of preprocessing")
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "demo", _demo, "run the whole chain on a sample of real X-rays (10 minutes)")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("nnunet-diffusion-demo"), help="where it all goes")
+
+
+def _command(
+    commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `nnunet-diffusion` with all its subcommands."""
+    parser = argparse.ArgumentParser(prog="nnunet-diffusion", description="Diffusion ensembles as an nnU-Net plugin.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_register, _add_convert, _add_plan, _add_preprocess, _add_demo):
+        add(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; a user's mistake ends with its message and exit status 2."""
+    args = build_parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except USER_ERRORS as error:
+        print(f"nnunet-diffusion: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Heads: from the decoder features of one timestep to class scores, one small network for every pixel.
+
+The first layer of the published classifier (TEDM, arXiv 2311.07421) is a 1x1 convolution over the features of all
+levels, upsampled to the image's size and concatenated. A 1x1 convolution commutes with upsampling, so it is applied to
+each level at the level's own size and the results are added up: the same function without the wide tensor.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nnunet_diffusion_ensemble.method import HeadSettings
+
+CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+LINEAR_MODES = {2: "bilinear", 3: "trilinear"}
+MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+def _add_up_nearest(levels: list[Tensor]) -> Tensor:
+    """Nearest upsampling composes, so one running sum is upsampled once a level."""
+    total = levels[0]
+    for level in levels[1:]:
+        total = functional.interpolate(total, size=level.shape[2:], mode="nearest") + level
+    return total
+
+
+def _add_up_linear(levels: list[Tensor]) -> Tensor:
+    """Linear upsampling does not compose: every level goes straight to the size of the image."""
+    size, mode = levels[-1].shape[2:], LINEAR_MODES[levels[-1].ndim - 2]
+    coarse = [functional.interpolate(level, size=size, mode=mode, align_corners=False) for level in levels[:-1]]
+    return torch.stack([*coarse, levels[-1]]).sum(0)
+
+
+ADD_UP = {"nearest": _add_up_nearest, "linear": _add_up_linear}
+
+
+class LevelProjection(nn.Module):
+    """1x1 convolution over the upsampled, concatenated features of all levels, computed level by level.
+
+    Args:
+        in_features: channels of each level, coarsest first.
+        out_features: channels of the result.
+        dimension: 2 or 3.
+        interpolation: `nearest` or `linear`.
+    """
+
+    def __init__(self, in_features: Sequence[int], out_features: int, dimension: int, interpolation: str):
+        super().__init__()
+        whole = CONVOLUTIONS[dimension](sum(in_features), out_features, 1)  # its initialisation is that of one layer
+        self.convolutions = nn.ModuleList()
+        for i, part in enumerate(whole.weight.detach().split(list(in_features), dim=1)):
+            is_finest = i == len(in_features) - 1
+            level = CONVOLUTIONS[dimension](part.shape[1], out_features, 1, bias=is_finest)
+            level.weight = nn.Parameter(part.clone())
+            if is_finest:
+                level.bias = whole.bias
+            self.convolutions.append(level)
+        self.add_up = ADD_UP[interpolation]
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        # 1x1 convolutions work on the channels of one pixel: with these side by side they are twice as fast.
+        features = [level.contiguous(memory_format=MEMORY_FORMATS[level.ndim - 2]) for level in features]
+        return self.add_up([conv(level) for conv, level in zip(self.convolutions, features, strict=True)])
+
+
+class PixelClassifier(nn.Module):
+    """TEDM's classifier: projection of all levels, then ReLU, batch norm and 1x1 convolution for each hidden layer.
+
+    Args:
+        in_features: channels of each level, coarsest first.
+        num_classes: channels of the result.
+        dimension: 2 or 3.
+        settings: widths of the hidden layers; none gives a linear classifier.
+    """
+
+    def __init__(self, in_features: Sequence[int], num_classes: int, dimension: int, settings: HeadSettings):
+        super().__init__()
+        widths = [*settings.hidden_features, num_classes]
+        layers: list[nn.Module] = [LevelProjection(in_features, widths[0], dimension, settings.interpolation)]
+        for before, after in pairwise(widths):
+            layers += [nn.ReLU(inplace=True), BATCH_NORMS[dimension](before), CONVOLUTIONS[dimension](before, after, 1)]
+        # nnU-Net's loader of pretrained weights leaves alone what carries this name.
+        self.seg_layers = nn.Sequential(*layers)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Features (N, channels, *space) of each level, coarsest first, to logits (N, classes, *space)."""
+        return self.seg_layers(features)

@@ -1,0 +1,146 @@
+"""Parts of DDPM pretraining: network, weight average, learning rate, held-out images, progress picture."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from nnunet_diffusion_ensemble.denoiser import Denoiser
+from nnunet_diffusion_ensemble.method import DenoiserSettings
+
+matplotlib.use("agg")
+TIMESTEP_KEY = "val_loss_per_timestep"
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+class PretrainingNetwork(nn.Module):
+    """The denoiser under the name it has in the segmentation network, so that its checkpoints load there."""
+
+    def __init__(self, architecture: Mapping[str, Any], input_channels: int, settings: DenoiserSettings):
+        super().__init__()
+        self.denoiser = Denoiser(architecture, input_channels, settings)
+
+    def forward(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Prediction and target for noised images; see `Denoiser.forward`."""
+        return self.denoiser(images, noise, timesteps)
+
+
+def ema_decay_at(num_updates: int, decay: float) -> float:
+    """Power rule of diffusers: 1 - (1 + updates)^(-3/4), at most `decay`, so that the first weights fade quickly."""
+    return min(decay, 1 - (1 + num_updates) ** -0.75)
+
+
+def weight_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of the weights; buffers are copied."""
+
+    def update(averages: Tensors, weights: Tensors, num_updates: Tensor | int) -> None:
+        torch._foreach_lerp_(averages, weights, 1 - ema_decay_at(int(num_updates), decay))
+
+    return AveragedModel(network, multi_avg_fn=update)
+
+
+class WarmupCosine:
+    """Learning rate that rises linearly, then falls to zero along a half cosine, set anew at each iteration."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, peak: float, warmup: int, total: int, per_epoch: int):
+        self.optimizer, self.peak, self.total, self.per_epoch = optimizer, peak, total, per_epoch
+        self.warmup = min(warmup, total // 10)
+
+    def rate_at(self, iteration: int) -> float:
+        if iteration < self.warmup:
+            return self.peak * (iteration + 1) / self.warmup
+        done = (iteration - self.warmup) / max(1, self.total - self.warmup)
+        return self.peak * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def set_iteration(self, iteration: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate_at(iteration)
+
+    def step(self, epoch: int) -> None:
+        """nnU-Net calls this when an epoch starts."""
+        self.set_iteration(epoch * self.per_epoch)
+
+
+def hold_out(identifiers: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:
+    """Splits names into those to train on and those held out, the same at every call; at least one is held out."""
+    names = sorted(identifiers)
+    held_out = np.random.RandomState(seed).permutation(len(names))[: max(1, round(fraction * len(names)))]
+    return [n for i, n in enumerate(names) if i not in set(held_out)], [names[i] for i in sorted(held_out)]
+
+
+def central_patches(dataset: nnUNetBaseDataset, identifiers: Sequence[str], patch_size: Sequence[int]) -> Tensor:
+    """The middle of each preprocessed image, cropped or padded with zeros to the patch size; (N, C, *patch)."""
+    patches = []
+    for identifier in identifiers:
+        data = dataset.load_case(identifier)[0]
+        size = (1, *patch_size) if len(patch_size) == 2 else tuple(patch_size)
+        starts = [(have - want) // 2 for have, want in zip(data.shape[1:], size, strict=True)]
+        patch = crop_and_pad_nd(data, [[s, s + w] for s, w in zip(starts, size, strict=True)], 0)
+        patches.append(torch.from_numpy(np.asarray(patch)).float().reshape(-1, *patch_size))
+    return torch.stack(patches)
+
+
+class HeldOutBatches:
+    """Endless iterator over fixed batches `{"data": images, "index": number of the first}`."""
+
+    def __init__(self, images: Tensor, batch_size: int):
+        self.batches = [
+            {"data": images[i : i + batch_size], "index": i} for i in range(0, max(1, len(images)), batch_size)
+        ]
+        self._endless = self._cycle()
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __next__(self) -> dict:
+        return next(self._endless)
+
+    def _cycle(self) -> Iterator[dict]:
+        while True:
+            yield from self.batches
+
+
+class PretrainingLogger(LocalLogger):
+    """nnU-Net's logger with losses of the denoiser in place of Dice."""
+
+    def __init__(self, timesteps: Sequence[int]):
+        super().__init__()
+        self.timesteps = timesteps
+        for key in ("mean_fg_dice", "ema_fg_dice", "dice_per_class_or_region"):
+            del self.my_fantastic_logging[key]
+        self.my_fantastic_logging[TIMESTEP_KEY] = []
+
+    def plot_progress_png(self, output_folder: str) -> None:
+        """Writes progress.png: loss, held-out loss at each timestep, learning rate, duration of epochs."""
+        import matplotlib.pyplot as plt
+
+        log = self.my_fantastic_logging
+        epochs = range(min(len(values) for values in log.values()))
+        figure, axes = plt.subplots(2, 2, figsize=(14, 9), constrained_layout=True)
+        axes[0, 0].plot(epochs, log["train_losses"][: len(epochs)], label="training (random timesteps)")
+        axes[0, 0].plot(epochs, log["val_losses"][: len(epochs)], label="held out (fixed timesteps, averaged weights)")
+        for i, t in enumerate(self.timesteps):
+            axes[0, 1].plot(epochs, [losses[i] for losses in log[TIMESTEP_KEY][: len(epochs)]], label=f"t = {t}")
+        axes[1, 0].plot(epochs, log["lrs"][: len(epochs)])
+        times = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
+        axes[1, 1].plot(epochs, [end - start for start, end in times][: len(epochs)])
+        titles = ("loss", "held-out loss at each timestep", "learning rate", "duration of an epoch, seconds")
+        for axis, title in zip(axes.flat, titles, strict=True):
+            axis.set(title=title, xlabel="epoch")
+            axis.grid(alpha=0.3)
+        for axis in axes[0]:
+            axis.set_yscale("log")
+            axis.legend()
+        temporary = Path(output_folder) / "progress.partial.png"
+        figure.savefig(temporary, dpi=100)
+        plt.close(figure)
+        temporary.replace(Path(output_folder) / "progress.png")

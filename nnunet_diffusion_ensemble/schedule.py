@@ -1,0 +1,73 @@
+"""Noise schedule: the forward process of a DDPM and the changes between its predictions.
+
+Ho et al. 2020 (arXiv 2006.11239), cosine schedule of Nichol and Dhariwal 2021 (arXiv 2102.09672), velocity of Salimans
+and Ho 2022 (arXiv 2202.00512). The betas come from MONAI. The rest of MONAI's scheduler does not fit a network's
+forward pass: it keeps alpha-bar outside the module's buffers and casts it in place to the type of its input, so that
+one half-precision call spoils it for good.
+"""
+
+import torch
+from monai.networks.schedulers.scheduler import NoiseSchedules
+from torch import Tensor, nn
+
+SCHEDULES = {"cosine": "cosine", "linear": "linear_beta"}
+PREDICTION_TYPES = ("epsilon", "v_prediction")
+
+
+def alpha_bar_of(schedule: str, num_diffusion_steps: int) -> Tensor:
+    """Share of the signal's variance left at each timestep, shape (steps,), falling from nearly 1 to nearly 0.
+
+    Raises:
+        ValueError: for an unknown schedule or fewer than two steps.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"Unknown noise schedule {schedule!r}. Allowed: {', '.join(SCHEDULES)}.")
+    if num_diffusion_steps < 2:
+        raise ValueError(f"A diffusion process needs at least 2 steps, got {num_diffusion_steps}.")
+    found = NoiseSchedules[SCHEDULES[schedule]](num_diffusion_steps)
+    return found[2] if isinstance(found, tuple) else torch.cumprod(1 - found, dim=0)
+
+
+class NoiseSchedule(nn.Module):
+    """Noising of images and the meaning of what the denoiser predicts.
+
+    alpha-bar is a buffer that is saved with the weights, so that a pretrained denoiser brings its own schedule.
+
+    Args:
+        num_diffusion_steps: length of the diffusion process; timesteps run from 0 to this number less one.
+        schedule: `cosine` or `linear`.
+        prediction_type: `epsilon` (the noise) or `v_prediction` (the velocity).
+    """
+
+    alpha_bar: Tensor
+
+    def __init__(self, num_diffusion_steps: int = 1000, schedule: str = "cosine", prediction_type: str = "epsilon"):
+        super().__init__()
+        if prediction_type not in PREDICTION_TYPES:
+            raise ValueError(f"Unknown prediction type {prediction_type!r}. Allowed: {', '.join(PREDICTION_TYPES)}.")
+        self.prediction_type = prediction_type
+        self.register_buffer("alpha_bar", alpha_bar_of(schedule, num_diffusion_steps))
+
+    def signal_and_noise(self, timesteps: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
+        """sqrt(alpha_bar) and sqrt(1 - alpha_bar) of timesteps (N,), shaped to multiply `ndim`-dimensional data."""
+        alpha_bar = self.alpha_bar[timesteps].reshape(-1, *[1] * (ndim - 1))
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+    def add_noise(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps; images and noise (N, C, *space), timesteps (N,)."""
+        signal, sigma = self.signal_and_noise(timesteps, images.ndim)
+        return signal * images + sigma * noise
+
+    def target(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the denoiser learns to predict: eps, or v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0."""
+        if self.prediction_type == "epsilon":
+            return noise
+        signal, sigma = self.signal_and_noise(timesteps, images.ndim)
+        return signal * noise - sigma * images
+
+    def predicted_image(self, prediction: Tensor, noisy_images: Tensor, timesteps: Tensor) -> Tensor:
+        """The image x_0 that a prediction at x_t stands for."""
+        signal, sigma = self.signal_and_noise(timesteps, noisy_images.ndim)
+        if self.prediction_type == "epsilon":
+            return (noisy_images - sigma * prediction) / signal
+        return signal * noisy_images - sigma * prediction

@@ -1,0 +1,88 @@
+"""What all trainers of the package share: settings from the plans, safe checkpoints, seeded noise."""
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import Tensor
+from torch._dynamo import OptimizedModule
+
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+
+GRADIENT_CLIP = 12.0  # nnU-Net's
+
+
+class DiffusionTrainer(nnUNetTrainer):
+    """nnU-Net's trainer with the settings of the method and without deep supervision.
+
+    Raises:
+        ValueError: if the plans were not made by `DiffusionEnsemblePlanner`.
+        NotImplementedError: for a cascade.
+    """
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ):
+        manager = PlansManager(plans).get_configuration(configuration)
+        self.method = DiffusionMethod.from_plans(manager.configuration)
+        if manager.previous_stage_name is not None:
+            raise NotImplementedError(
+                f"Configuration {configuration} is a cascade, which the diffusion ensemble does not support: its "
+                "denoiser would see the previous segmentation as an image. Use 2d, 3d_fullres or 3d_lowres."
+            )
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = False
+        self.gradient_clip = GRADIENT_CLIP
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
+        *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if self.method.mirror_axes is not None:
+            axes = self.method.mirror_axes
+            self.inference_allowed_mirroring_axes = axes or None
+        return (*others, axes)
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """There is no deep supervision to switch."""
+
+    @property
+    def plain_network(self) -> Any:
+        """The network without the wrappers of DDP and torch.compile."""
+        network = self.network.module if self.is_ddp else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision where nnU-Net uses it: on CUDA."""
+        return torch.autocast(self.device.type) if self.device.type == "cuda" else nullcontext()
+
+    def noise_generator(self, seed: int) -> torch.Generator:
+        """Random numbers that depend on seed, epoch and rank, so that a resumed run draws what it would have drawn."""
+        generator = torch.Generator(self.device)
+        return generator.manual_seed((seed * 1_000_003 + self.current_epoch) * 1_009 + self.local_rank)
+
+    def backward(self, loss: Tensor) -> None:
+        (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
+
+    def clip_and_step(self) -> None:
+        if self.grad_scaler is not None:
+            self.grad_scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+        if self.grad_scaler is None:
+            self.optimizer.step()
+        else:
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint, written under another name first: a kill while writing leaves the old one whole."""
+        temporary = f"{filename}.partial"
+        super().save_checkpoint(temporary)
+        if Path(temporary).is_file():
+            Path(temporary).replace(filename)

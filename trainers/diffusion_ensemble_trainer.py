@@ -1,0 +1,104 @@
+"""TEDM: one head on the features of a frozen, pretrained denoiser, shared by all timesteps (arXiv 2311.07421)."""
+
+import pydoc
+from pathlib import Path
+
+import torch
+from nnunetv2.paths import nnUNet_results
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.pretrained import find_pretrained_checkpoint, load_denoiser
+from nnunet_diffusion_ensemble.training import DiffusionTrainer
+
+
+class DiffusionEnsembleTrainer(DiffusionTrainer):
+    """Trains the head with nnU-Net's loss on the prediction of every timestep; predicts with their mean."""
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        settings = self.method.training
+        self.num_epochs = settings.num_epochs
+        self.num_iterations_per_epoch = settings.num_iterations_per_epoch
+        self.num_val_iterations_per_epoch = settings.num_val_iterations_per_epoch
+        self.initial_lr = settings.learning_rate
+        self.weight_decay = settings.weight_decay
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        configuration = configuration_manager.configuration
+        method = DiffusionMethod.from_plans(configuration)
+        network_class = pydoc.locate(method.ensemble.network_class_name)
+        if not callable(network_class):
+            raise ImportError(
+                f"The plans name {method.ensemble.network_class_name} as network, which cannot be imported."
+            )
+        return network_class(
+            configuration["architecture"], num_input_channels, num_output_channels, method, configuration["patch_size"]
+        )
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        optimizer: torch.optim.Optimizer
+        if self.method.training.optimizer == "SGD":
+            optimizer = torch.optim.SGD(
+                parameters, self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
+            )
+        else:
+            optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def on_train_start(self) -> None:
+        if not self.was_initialized:
+            self.initialize()
+        if not self.plain_network.denoiser.is_pretrained:
+            self._load_pretrained_denoiser()
+        super().on_train_start()
+
+    def _load_pretrained_denoiser(self) -> None:
+        checkpoint = find_pretrained_checkpoint(
+            Path(nnUNet_results) / self.plans_manager.dataset_name,
+            self.plans_manager.plans_name,
+            self.configuration_name,
+            self.fold,
+            self.method.pretrained_checkpoint,
+        )
+        load_denoiser(self.plain_network, checkpoint, self.configuration_manager.configuration["architecture"])
+        iterations = int(self.plain_network.denoiser.trained_iterations)
+        self.print_to_log_file(f"Denoiser: {checkpoint}, pretrained for {iterations} iterations")
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self.generator = self.noise_generator(self.method.ensemble.noise_seed)
+
+    def train_step(self, batch: dict) -> dict:
+        images = batch["data"].to(self.device, non_blocking=True)
+        target = batch["target"].to(self.device, non_blocking=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        mean_loss = torch.zeros((), device=self.device)
+        num_timesteps = len(self.method.ensemble.timesteps)
+        for which in self.plain_network.chunks(len(images)):
+            noise = torch.randn(len(which), *images.shape, device=self.device, generator=self.generator)
+            repeated_target = target.expand(len(which), *target.shape).flatten(0, 1)
+            with self.autocast():
+                logits = self.network(images, noise, which)
+                loss = self.loss(logits.flatten(0, 1), repeated_target) * (len(which) / num_timesteps)
+            self.backward(loss)
+            mean_loss += loss.detach()
+        self.clip_and_step()
+        return {"loss": mean_loss.cpu().numpy()}

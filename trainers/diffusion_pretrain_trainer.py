@@ -1,0 +1,281 @@
+"""Pretraining of the denoiser on labelled and unlabelled images; labels are not used (DDPM, arXiv 2006.11239)."""
+
+from pathlib import Path
+from time import time
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+from torch.nn import functional
+
+from nnunet_diffusion_ensemble.image_dataset import ImageDataset
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.network import fixed_noise
+from nnunet_diffusion_ensemble.pretraining import (
+    TIMESTEP_KEY,
+    HeldOutBatches,
+    PretrainingLogger,
+    PretrainingNetwork,
+    WarmupCosine,
+    central_patches,
+    hold_out,
+    weight_average,
+)
+from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
+from nnunet_diffusion_ensemble.training import DiffusionTrainer
+from nnunet_diffusion_ensemble.unlabelled import preprocess_unlabelled, unlabelled_folder
+
+
+class DiffusionPretrainTrainer(DiffusionTrainer):
+    """Trains a denoiser in nnU-Net's loop. `network_weights` of its checkpoints are the averaged (EMA) weights."""
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        settings = self.method.pretraining
+        self.num_epochs = settings.num_epochs
+        self.num_iterations_per_epoch = settings.num_iterations_per_epoch
+        self.initial_lr = settings.learning_rate
+        self.gradient_clip = settings.gradient_clip
+        self.weight_decay = 0.0
+        self.oversample_foreground_percent = 0.0
+        self.configuration_manager.configuration["batch_size"] = settings.batch_size
+        self.label_manager = LabelManager({"background": 0}, None)  # no label, region or ignore label plays a part
+        self._best_ema: float | None = None
+        self.logger.local_logger = PretrainingLogger(settings.validation_timesteps)
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        configuration = configuration_manager.configuration
+        settings = DiffusionMethod.from_plans(configuration).denoiser
+        return PretrainingNetwork(configuration["architecture"], num_input_channels, settings)
+
+    def initialize(self) -> None:
+        super().initialize()
+        self.averaged = weight_average(self.plain_network, self.method.pretraining.ema_decay)
+
+    @property
+    def averaged_network(self) -> Any:
+        """The network with averaged weights."""
+        return self.averaged.module
+
+    def _build_loss(self) -> None:
+        """The loss needs the timesteps and stands in `train_step`."""
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupCosine]:
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        per_epoch = self.num_iterations_per_epoch
+        warmup = self.method.pretraining.warmup_iterations
+        return optimizer, WarmupCosine(optimizer, self.initial_lr, warmup, self.num_epochs * per_epoch, per_epoch)
+
+    # ---- data
+
+    def get_tr_and_val_datasets(self) -> tuple[ImageDataset, ImageDataset]:
+        """Images to train on and images held out: cases of the fold's validation set and a share of the unlabelled."""
+        labelled_tr, labelled_val = self.do_split()
+        folder, unlabelled = self._unlabelled_images()
+        settings = self.method.pretraining
+        if self.fold == "all":
+            training, held_out = hold_out([*labelled_tr, *unlabelled], settings.validation_fraction, settings.seed)
+        elif unlabelled:
+            kept, held_out = hold_out(unlabelled, settings.validation_fraction, settings.seed)
+            training, held_out = [*labelled_tr, *kept], [*labelled_val, *held_out]
+        else:
+            training, held_out = list(labelled_tr), list(labelled_val)
+        if not training:
+            raise ValueError(
+                f"Pretraining needs at least 2 images (one is held out), found {len(held_out)}. Put unlabelled images "
+                "into imagesUn/ of the raw data set."
+            )
+        self.print_to_log_file(
+            f"Pretraining on {len(training)} images, {len(held_out)} held out ({len(unlabelled)} unlabelled among them)"
+        )
+        self.held_out = self._image_dataset(held_out, folder, unlabelled)
+        return self._image_dataset(training, folder, unlabelled), self.held_out
+
+    def _unlabelled_images(self) -> tuple[Path, list[str]]:
+        dataset_name = self.plans_manager.dataset_name
+        folder = unlabelled_folder(
+            Path(self.preprocessed_dataset_folder_base), self.configuration_manager.data_identifier
+        )
+        if self.local_rank == 0:
+            preprocess_unlabelled(dataset_name, self.configuration_name, self.plans_manager.plans_name)
+        if self.is_ddp:
+            dist.barrier()
+        return folder, ImageDataset.get_identifiers(str(folder))
+
+    def _image_dataset(self, identifiers: list[str], folder: Path, unlabelled: list[str]) -> ImageDataset:
+        from_folder = set(unlabelled)
+        return ImageDataset(
+            self.preprocessed_dataset_folder,
+            [i for i in identifiers if i not in from_folder],
+            str(folder),
+            [i for i in identifiers if i in from_folder],
+        )
+
+    @staticmethod
+    def get_training_transforms(*args, **kwargs) -> BasicTransform:  # type: ignore[no-untyped-def]
+        """nnU-Net's spatial augmentation. Its changes of intensity, which would spoil the density, are left out."""
+        transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs).transforms
+        return ComposeTransforms([t for t in transforms if not isinstance(t, RandomTransform)])
+
+    def get_dataloaders(self) -> tuple:
+        """nnU-Net's loader for training; held-out images are few and always the same, and are kept in memory."""
+        training, random_patches = super().get_dataloaders()
+        if isinstance(random_patches, NonDetMultiThreadedAugmenter):
+            random_patches._finish()
+        settings = self.method.pretraining
+        names = self.held_out.identifiers[: settings.max_validation_images]
+        images = central_patches(self.held_out, names, self.configuration_manager.patch_size)
+        held_out = HeldOutBatches(images, settings.batch_size)
+        self.num_val_iterations_per_epoch = len(held_out)
+        return training, held_out
+
+    # ---- training
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self.generator = self.noise_generator(self.method.pretraining.seed)
+        self.iteration = self.current_epoch * self.num_iterations_per_epoch
+
+    def train_step(self, batch: dict) -> dict:
+        images = batch["data"].to(self.device, non_blocking=True)
+        self.lr_scheduler.set_iteration(self.iteration)
+        denoiser = self.plain_network.denoiser
+        self._note_intensities(denoiser.scaled(images))
+        noise = torch.randn(images.shape, device=self.device, generator=self.generator)
+        num_steps = self.method.denoiser.num_diffusion_steps
+        timesteps = torch.randint(num_steps, (len(images),), device=self.device, generator=self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.autocast():
+            prediction, target = self.network(images, noise, timesteps)
+        loss = functional.mse_loss(prediction.float(), target)
+        self.backward(loss)
+        self.clip_and_step()
+        denoiser.trained_iterations += 1
+        self.averaged.update_parameters(self.plain_network)
+        self.iteration += 1
+        return {"loss": loss.detach().cpu().numpy()}
+
+    def _note_intensities(self, scaled_images: torch.Tensor) -> None:
+        seen = self.plain_network.denoiser.intensity_range
+        seen.copy_(
+            torch.stack([torch.minimum(seen[0], scaled_images.min()), torch.maximum(seen[1], scaled_images.max())])
+        )
+
+    @torch.no_grad()
+    def validation_step(self, batch: dict) -> dict:
+        """Loss of the averaged weights at fixed timesteps with noise fixed for each held-out image."""
+        images = batch["data"].to(self.device, non_blocking=True)
+        seed = self.method.pretraining.seed + 1 + batch["index"]
+        noise = fixed_noise(seed, images.shape).to(self.device)
+        losses = []
+        for t in self.method.pretraining.validation_timesteps:
+            timesteps = torch.full((len(images),), t, device=self.device)
+            with self.autocast():
+                prediction, target = self.averaged_network(images, noise, timesteps)
+            losses.append(functional.mse_loss(prediction.float(), target, reduction="none").flatten(1).mean(1))
+        return {"losses": torch.stack(losses, dim=1).cpu().numpy()}
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        per_timestep = np.concatenate([output["losses"] for output in val_outputs]).mean(0)
+        self.logger.local_logger.log(TIMESTEP_KEY, per_timestep.tolist(), self.current_epoch)
+        self.logger.log("val_losses", float(per_timestep.mean()), self.current_epoch)
+
+    # ---- end of an epoch, checkpoints
+
+    def on_epoch_end(self) -> None:
+        self.logger.log("epoch_end_timestamps", time(), self.current_epoch)
+        self._report_epoch()
+        is_last = self.current_epoch == self.num_epochs - 1
+        if (self.current_epoch + 1) % self.save_every == 0 and not is_last:
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+        loss, best = self.logger.get_value("val_losses", step=-1), self._best_ema
+        if best is None or loss < best:
+            self._best_ema = loss
+            self.print_to_log_file(f"New best held-out loss: {loss:.5f}")
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_best.pth"))
+        if self.local_rank == 0:
+            self.logger.plot_progress_png(self.output_folder)
+            if (self.current_epoch + 1) % self.method.pretraining.save_samples_every == 0 or is_last:
+                self._save_samples(f"samples_epoch_{self.current_epoch + 1}.png")
+        self.current_epoch += 1
+
+    def _report_epoch(self) -> None:
+        start, end = (self.logger.get_value(f"epoch_{which}_timestamps", step=-1) for which in ("start", "end"))
+        per_timestep = self.logger.local_logger.get_value(TIMESTEP_KEY, step=-1)
+        shown = dict(zip(self.method.pretraining.validation_timesteps, np.round(per_timestep, 5).tolist(), strict=True))
+        self.print_to_log_file("train_loss", np.round(self.logger.get_value("train_losses", step=-1), decimals=5))
+        self.print_to_log_file("val_loss", np.round(self.logger.get_value("val_losses", step=-1), decimals=5))
+        self.print_to_log_file("val_loss at timesteps", shown)
+        self.print_to_log_file(f"Epoch time: {end - start:.2f} s")
+
+    def _save_samples(self, name: str) -> None:
+        settings = self.method.pretraining
+        images = ddim_sample(
+            self.averaged_network.denoiser,
+            settings.num_samples,
+            self.configuration_manager.patch_size,
+            settings.num_sampling_steps,
+            settings.seed,
+        )
+        save_sample_grid(images, Path(self.output_folder) / name)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint with the averaged weights as `network_weights` and the trained ones beside them."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        checkpoint = {
+            "network_weights": self.averaged_network.state_dict(),
+            "trained_weights": self.plain_network.state_dict(),
+            "num_averaged": int(self.averaged.n_averaged),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": self.__class__.__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+        }
+        torch.save(checkpoint, f"{filename}.partial")
+        Path(f"{filename}.partial").replace(filename)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        super().load_checkpoint(filename_or_checkpoint)
+        checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=False)
+        self.averaged_network.load_state_dict(checkpoint["network_weights"])
+        self.averaged.n_averaged.fill_(checkpoint["num_averaged"])
+        self.plain_network.load_state_dict(checkpoint["trained_weights"])
+
+    # ---- after training
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """There is nothing to segment: the held-out loss is logged, and samples are drawn."""
+        if self.local_rank != 0:
+            return
+        losses = self.logger.get_value("val_losses", step=None)
+        if losses:
+            self.print_to_log_file(f"Held-out loss: last {losses[-1]:.5f}, best {min(losses):.5f}")
+        self._save_samples("samples.png")
