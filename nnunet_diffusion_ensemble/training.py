@@ -13,6 +13,7 @@ from torch._dynamo import OptimizedModule
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
+SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
 
 
 class DiffusionTrainer(nnUNetTrainer):
@@ -41,6 +42,7 @@ class DiffusionTrainer(nnUNetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = False
         self.gradient_clip = GRADIENT_CLIP
+        self.save_every = SAVE_EVERY
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
         *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
