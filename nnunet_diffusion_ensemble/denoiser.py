@@ -5,6 +5,7 @@ a frozen timestep is an ordinary `ResidualEncoderUNet`.
 """
 
 import math
+import pydoc
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -101,6 +102,14 @@ class TimestepUNet(nn.Module):
 
     def __init__(self, architecture: Mapping[str, Any], input_channels: int):
         super().__init__()
+        network_class = pydoc.locate(architecture["network_class_name"])
+        is_residual = isinstance(network_class, type) and issubclass(network_class, ResidualEncoderUNet)
+        if not is_residual or architecture["arch_kwargs"].get("norm_op") is None:
+            raise NotImplementedError(
+                f"The denoiser is built from a ResidualEncoderUNet with a norm, but the plans name "
+                f"{architecture['network_class_name']} with norm {architecture['arch_kwargs'].get('norm_op')}. "
+                "Plan with DiffusionEnsemblePlanner."
+            )
         unet = get_network_from_plans(
             architecture["network_class_name"],
             architecture["arch_kwargs"],
@@ -110,11 +119,6 @@ class TimestepUNet(nn.Module):
             allow_init=True,
             deep_supervision=False,
         )
-        if not isinstance(unet, ResidualEncoderUNet) or unet.encoder.norm_op is None:
-            raise NotImplementedError(
-                f"The denoiser is built from a ResidualEncoderUNet with a norm, but the plans name "
-                f"{architecture['network_class_name']}. Plan with DiffusionEnsemblePlanner."
-            )
         self.encoder, self.decoder = unet.encoder, unet.decoder
         # The decoder's own link to the encoder would put every weight into the checkpoint a second time.
         del self.decoder.encoder, self.decoder.seg_layers

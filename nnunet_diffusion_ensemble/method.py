@@ -4,7 +4,7 @@ They stand under the key `diffusion` of each configuration of the plans. Nothing
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 PLANS_KEY = "diffusion"
@@ -131,11 +131,19 @@ class DiffusionMethod:
         return asdict(self, dict_factory=lambda items: {k: list(v) if isinstance(v, tuple) else v for k, v in items})
 
     def with_options(self, options: Mapping[str, Any]) -> "DiffusionMethod":
-        """A copy with changes named by dotted path, e.g. `{"ensemble.timesteps": (1, 50)}`."""
-        changed = self
+        """A copy with changes named by dotted path, e.g. `{"ensemble.timesteps": (1, 50)}`.
+
+        Raises:
+            ValueError: for an unknown setting, or if the settings, all changes made, contradict each other.
+        """
+        values = self.to_plans()
         for path, value in options.items():
-            changed = _replace_at(changed, path.split("."), value)
-        return changed
+            *parents, name = path.split(".")
+            part = values
+            for parent in parents:
+                part = part.setdefault(parent, {})
+            part[name] = value
+        return _from_dict(type(self), values, PLANS_KEY)
 
 
 def _check_timesteps(name: str, timesteps: tuple[int, ...], num_diffusion_steps: int) -> None:
@@ -161,12 +169,6 @@ def _numbers_that_must_be_positive(method: DiffusionMethod) -> dict[str, float]:
     for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "learning_rate"):
         numbers[f"training.{name}"] = getattr(training, name)
     return numbers
-
-
-def _replace_at(settings: Any, path: list[str], value: Any) -> Any:
-    if len(path) > 1:
-        value = _replace_at(getattr(settings, path[0]), path[1:], value)
-    return replace(settings, **{path[0]: value})
 
 
 def _from_dict(cls: type[Settings], values: Mapping[str, Any], where: str) -> Settings:

@@ -73,8 +73,9 @@ class WarmupCosine:
 def hold_out(identifiers: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:
     """Splits names into those to train on and those held out, the same at every call; at least one is held out."""
     names = sorted(identifiers)
-    held_out = np.random.RandomState(seed).permutation(len(names))[: max(1, round(fraction * len(names)))]
-    return [n for i, n in enumerate(names) if i not in set(held_out)], [names[i] for i in sorted(held_out)]
+    num_held_out = max(1, round(fraction * len(names)))
+    held_out = set(np.random.RandomState(seed).permutation(len(names))[:num_held_out].tolist())
+    return [n for i, n in enumerate(names) if i not in held_out], [names[i] for i in sorted(held_out)]
 
 
 def central_patches(dataset: nnUNetBaseDataset, identifiers: Sequence[str], patch_size: Sequence[int]) -> Tensor:

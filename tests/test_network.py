@@ -1,0 +1,174 @@
+"""Segmentation network against its parts run one timestep and one image at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork, fixed_noise
+
+TIMESTEPS = (1, 50, 400)
+CLASSES = 3
+Make = Callable[..., TimestepEnsembleNetwork]
+Randn = Callable[..., Tensor]
+
+
+@pytest.fixture
+def make_network(
+    architecture: Callable[..., dict[str, Any]], size_of: Callable[[str], tuple[int, ...]], randomise: Callable
+) -> Make:
+    """Networks with random weights, the same at each call; one channel."""
+
+    def make(name: str = "2d", patch_size: tuple[int, ...] | None = None, **options: Any) -> TimestepEnsembleNetwork:
+        settings = {"timesteps": TIMESTEPS, "head.hidden_features": (5,)} | options
+        method = DiffusionMethod().with_options({f"ensemble.{key}": value for key, value in settings.items()})
+        network = TimestepEnsembleNetwork(architecture(name), 1, CLASSES, method, patch_size or size_of(name))
+        return randomise(network).eval()
+
+    return make
+
+
+def one_by_one(network: TimestepEnsembleNetwork, images: Tensor, noise: Tensor) -> Tensor:
+    """Logits (timesteps, N, classes, *space) from passes of one image and one timestep."""
+    rows = []
+    for k, t in enumerate(TIMESTEPS):
+        passes = []
+        for i in range(len(images)):
+            features = network.denoiser.features(images[i : i + 1], noise[k, i : i + 1], torch.tensor([t]))
+            passes.append(network.head(features))
+        rows.append(torch.cat(passes))
+    return torch.stack(rows)
+
+
+def fixed_noise_of(images: Tensor, seed: int = 12345) -> Tensor:
+    """NumPy's noise of the default seed, the same for every image."""
+    values = np.random.RandomState(seed).standard_normal((len(TIMESTEPS), 1, *images.shape[1:]))
+    return torch.from_numpy(values).float().expand(-1, len(images), *images.shape[1:])
+
+
+def test_fixed_noise_is_numpys_published_sequence() -> None:
+    # The first numbers of NumPy's generator with seed 0, as they stand in its documentation.
+    expected = [1.76405235, 0.40015721, 0.97873798, 2.2408932, 1.86755799, -0.97727788]
+    np.testing.assert_allclose(fixed_noise(0, (2, 3)).flatten(), expected, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_prediction_is_the_logarithm_of_the_mean_probability_over_timesteps(
+    topology: str, make_network: Make, size_of: Callable, randn: Randn
+) -> None:
+    network, images = make_network(topology), randn(2, 1, *size_of(topology))
+    expected = one_by_one(network, images, fixed_noise_of(images)).softmax(dim=2).mean(dim=0)
+    torch.testing.assert_close(network(images).exp(), expected, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_with_sigmoid_averaging_each_class_is_averaged_for_itself(make_network: Make, randn: Randn) -> None:
+    network, images = make_network(averaging="sigmoid"), randn(2, 1, 16, 16)
+    expected = one_by_one(network, images, fixed_noise_of(images)).sigmoid().mean(dim=0)
+    torch.testing.assert_close(network(images).sigmoid(), expected, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_given_noise_the_logits_of_each_timestep_and_image_come_back(make_network: Make, randn: Randn) -> None:
+    network, images, noise = make_network(), randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)
+    torch.testing.assert_close(network(images, noise), one_by_one(network, images, noise), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_positions_choose_the_timesteps_that_noise_stands_for(make_network: Make, randn: Randn) -> None:
+    network, images, noise = make_network(), randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)
+    expected = one_by_one(network, images, noise)[[2, 0]]
+    torch.testing.assert_close(network(images, noise[[2, 0]], which=[2, 0]), expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("images_per_pass", [1, 4])
+def test_prediction_in_chunks_equals_that_of_one_pass(images_per_pass: int, make_network: Make, randn: Randn) -> None:
+    images = randn(2, 1, 16, 16)
+    whole, chunked = make_network(images_per_pass=64), make_network(images_per_pass=images_per_pass)
+    torch.testing.assert_close(chunked(images), whole(images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("images_per_pass", "num_images", "expected"),
+    [
+        (64, 2, [[0, 1, 2]]),
+        (6, 2, [[0, 1, 2]]),
+        (5, 2, [[0, 1], [2]]),
+        (2, 2, [[0], [1], [2]]),
+        (1, 2, [[0], [1], [2]]),  # one timestep of the whole batch is the least
+    ],
+)
+def test_chunks_hold_as_many_timesteps_as_the_images_leave_room_for(
+    images_per_pass: int, num_images: int, expected: list, make_network: Make
+) -> None:
+    chunks = make_network(images_per_pass=images_per_pass).chunks(num_images)
+    assert [list(chunk) for chunk in chunks] == expected
+
+
+def test_no_pass_is_larger_than_allowed(make_network: Make, randn: Randn) -> None:
+    network, sizes = make_network(images_per_pass=5), []
+    network.head.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0][-1])))
+    network(randn(2, 1, 16, 16))
+    assert sizes == [4, 2]
+
+
+@torch.no_grad()
+def test_prediction_does_not_depend_on_torchs_random_state(make_network: Make, randn: Randn) -> None:
+    network, images = make_network(), randn(2, 1, 16, 16)
+    torch.manual_seed(1)
+    first = network(images)
+    torch.manual_seed(2)
+    assert torch.equal(network(images), first)
+
+
+@torch.no_grad()
+def test_prediction_of_an_image_does_not_depend_on_its_batch(make_network: Make, randn: Randn) -> None:
+    network, images = make_network(), randn(3, 1, 16, 16)
+    torch.testing.assert_close(network(images)[2:], network(images[2:]), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_another_noise_seed_changes_the_prediction(make_network: Make, randn: Randn) -> None:
+    images = randn(1, 1, 16, 16)
+    one, other = (make_network(noise_seed=seed)(images) for seed in (1, 2))
+    assert not torch.allclose(one, other, atol=1e-3)
+
+
+@torch.no_grad()
+def test_an_image_of_another_size_than_the_patch_gets_noise_of_its_own_size(make_network: Make, randn: Randn) -> None:
+    images = randn(1, 1, 24, 8)
+    expected = make_network(patch_size=(24, 8))(images)
+    assert torch.equal(make_network(patch_size=(16, 16))(images), expected)
+
+
+def test_only_the_head_gets_a_gradient(make_network: Make, randn: Randn) -> None:
+    network = make_network().train()
+    network(randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)).square().mean().backward()
+    with_gradient = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+    assert with_gradient == {"head"}
+
+
+def test_training_leaves_the_denoiser_as_it_was_and_in_eval_mode(make_network: Make, randn: Randn) -> None:
+    network = make_network().train()
+    before = {name: value.clone() for name, value in network.denoiser.state_dict().items()}
+    optimizer = torch.optim.AdamW(network.parameters(), 0.1)
+    network(randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)).square().mean().backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in network.denoiser.state_dict().items())
+    assert not any(module.training for module in network.denoiser.modules())
+    assert all(module.training for module in network.head.modules())
+
+
+def test_names_of_head_parameters_are_those_that_nnunets_loader_skips(make_network: Make) -> None:
+    names = [name for name in make_network().state_dict() if not name.startswith("denoiser.")]
+    assert names
+    assert all(name.startswith("head.") and ".seg_layers." in name for name in names)
+
+
+def test_noise_and_timesteps_are_not_saved_with_the_weights(make_network: Make) -> None:
+    assert not {"noise", "timesteps"} & set(make_network().state_dict())
