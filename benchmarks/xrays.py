@@ -115,7 +115,10 @@ def predict_and_score(model: Path, work: Path, domain: str, fold: int, timesteps
     run = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as f; f()"
     arguments = ["-i", data / "imagesTr", "-o", output, "-m", reduced, "-f", fold, "-device", "cpu"]
     subprocess.run(
-        [sys.executable, "-c", run, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", run, *map(str, arguments)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder2
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_diffusion_ensemble import __version__
 
-USER_ERRORS = (ValueError, FileNotFoundError, FileExistsError, PermissionError, RuntimeError)  # nnU-Net's are the last
+USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
 
 
 def _register(args: argparse.Namespace) -> int:
@@ -111,10 +111,9 @@ def _preprocess(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from nnunet_diffusion_ensemble.demo import run_demo
+    from nnunet_diffusion_ensemble.cli_demo import run_demo
 
-    run_demo(args.folder)
-    return 0
+    return run_demo(args.folder)
 
 
 def _add_register(commands: argparse._SubParsersAction) -> None:

@@ -84,7 +84,8 @@ class DiffusionTrainer(nnUNetTrainer):
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, written under another name first: a kill while writing leaves the old one whole."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return  # a partial file that is there is not ours to rename
         temporary = f"{filename}.partial"
         super().save_checkpoint(temporary)
-        if Path(temporary).is_file():
-            Path(temporary).replace(filename)
+        Path(temporary).replace(filename)

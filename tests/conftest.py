@@ -5,17 +5,17 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads slow a busy machine down tenfold
 os.environ["nnUNet_compile"] = "f"
 
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any, NamedTuple  # noqa: E402
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2  # noqa: E402
-from torch import nn  # noqa: E402
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from torch import nn
 
-from nnunet_diffusion_ensemble.method import DiffusionMethod  # noqa: E402
+from nnunet_diffusion_ensemble.method import DiffusionMethod
 
 torch.set_num_threads(2)
 

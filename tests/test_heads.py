@@ -66,7 +66,9 @@ def in_double(tensors: list[Tensor]) -> list[Tensor]:
     return [t.detach().double().requires_grad_() for t in tensors]
 
 
-def make(sizes: list[tuple[int, ...]], interpolation: str, hidden: tuple[int, ...], randomise: Callable) -> PixelClassifier:
+def make(
+    sizes: list[tuple[int, ...]], interpolation: str, hidden: tuple[int, ...], randomise: Callable
+) -> PixelClassifier:
     head = PixelClassifier(CHANNELS, CLASSES, len(sizes[0]), HeadSettings(hidden, interpolation))
     return randomise(head)
 

@@ -122,7 +122,7 @@ def test_options_leave_the_original_as_it_was() -> None:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(ValueError, match="ensemble.timesteps must lie between"):
+    with pytest.raises(ValueError, match=r"ensemble\.timesteps must lie between"):
         DiffusionMethod().with_options({"ensemble.timesteps": (2000,)})
 
 

@@ -47,7 +47,15 @@ def make_dataset(
     if labels and any(isinstance(v, list) for v in labels.values()):
         dataset["regions_class_order"] = [1, 2]
     (raw / "dataset.json").write_text(json.dumps(dataset))
-    intensities = {"max": 9.0, "mean": 3.0, "median": 3, "min": 0, "percentile_00_5": 0, "percentile_99_5": 8, "std": 2.0}
+    intensities = {
+        "max": 9.0,
+        "mean": 3.0,
+        "median": 3,
+        "min": 0,
+        "percentile_00_5": 0,
+        "percentile_99_5": 8,
+        "std": 2.0,
+    }
     fingerprint = {
         "spacings": [spacing] * NUM_CASES,
         "shapes_after_crop": [shape] * NUM_CASES,

@@ -77,9 +77,7 @@ def test_velocity_target_is_the_formula_of_salimans_and_ho(randn: Callable[..., 
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_the_image_is_recovered_from_the_true_target(
-    prediction_type: str, randn: Callable[..., torch.Tensor]
-) -> None:
+def test_the_image_is_recovered_from_the_true_target(prediction_type: str, randn: Callable[..., torch.Tensor]) -> None:
     schedule = NoiseSchedule(prediction_type=prediction_type)
     images, noise = randn(3, 1, 4, 4), randn(3, 1, 4, 4)
     target = schedule.target(images, noise, TIMESTEPS)
@@ -107,9 +105,7 @@ def test_alpha_bar_is_saved_with_the_weights() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_half_precision_call_leaves_later_calls_exact(
-    dtype: torch.dtype, randn: Callable[..., torch.Tensor]
-) -> None:
+def test_a_half_precision_call_leaves_later_calls_exact(dtype: torch.dtype, randn: Callable[..., torch.Tensor]) -> None:
     schedule = NoiseSchedule()
     images, noise = randn(3, 1, 4, 4), randn(3, 1, 4, 4)
     before = schedule.add_noise(images, noise, TIMESTEPS)
