@@ -57,13 +57,13 @@ class DemoOptions:
     """Sizes of the demo; the defaults fit ten minutes on two cores."""
 
     base_features: int = 16
-    pretraining_epochs: int = 12
+    pretraining_epochs: int = 20
     pretraining_iterations: int = 50
     pretraining_batch_size: int = 8
     pretraining_learning_rate: float = 1e-3
-    epochs: int = 6
-    iterations: int = 25
-    batch_size: int = 2
+    epochs: int = 12
+    iterations: int = 50
+    batch_size: int = 1
     learning_rate: float = 3e-3
     unlabelled_images: int = 120
     cases_per_hospital: int = 40
@@ -129,7 +129,9 @@ def _convert(dataset: str, folder: str, *more: str) -> Command:
 def _plan(options: DemoOptions) -> Command:
     names = [name for name in asdict(options) if name not in ("unlabelled_images", "cases_per_hospital")]
     sizes = [part for name in names for part in (f"--{name.replace('_', '-')}", getattr(options, name))]
-    return _command("nnunet-diffusion plan -d 1 -np 2 --blocks-per-stage 1 --mirror-axes -1", *sizes)
+    return _command(
+        "nnunet-diffusion plan -d 1 -np 2 --blocks-per-stage 1 --hidden-features 64 32 --mirror-axes -1", *sizes
+    )
 
 
 def _trained(trainer: str, fold: str) -> str:

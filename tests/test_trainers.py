@@ -79,9 +79,8 @@ def test_the_loss_of_a_denoiser_that_predicts_zero_is_the_mean_square_of_the_noi
     trainer = make_trainer(DiffusionPretrainTrainer)
     trainer.initialize()
     trainer.on_train_epoch_start()
-    batch = make_batch(0)
-    noise = torch.randn(batch["data"].shape, generator=trainer.noise_generator(trainer.method.pretraining.seed))
-    assert trainer.train_step(batch)["loss"] == pytest.approx(noise.square().mean().item(), rel=1e-5)
+    noise = torch.randn(2, 1, 16, 16, generator=trainer.noise_generator(trainer.method.pretraining.seed))
+    assert trainer.train_step(make_batch(0))["loss"] == pytest.approx(noise.square().mean().item(), rel=1e-5)
 
 
 def test_pretraining_notes_lowest_and_highest_scaled_intensity(begin: Begin) -> None:
@@ -107,11 +106,8 @@ def gradient_in_one_pass(trainer: Any, batch: dict[str, Tensor], noise: Tensor) 
 def test_with_fixed_norms_the_gradient_added_up_over_chunks_is_that_of_one_pass(
     images_per_pass: int, num_passes: int, begin: Begin
 ) -> None:
-    trainer, batch, noises = (
-        begin(DiffusionEnsembleTrainer, {"ensemble.images_per_pass": images_per_pass}),
-        make_batch(0),
-        [],
-    )
+    trainer = begin(DiffusionEnsembleTrainer, {"ensemble.images_per_pass": images_per_pass})
+    batch, noises = make_batch(0), []
     trainer.network.eval()
     trainer.gradient_clip = math.inf
     before = copied(trainer.network.state_dict())
@@ -176,9 +172,9 @@ def test_network_weights_of_a_pretraining_checkpoint_are_the_averaged_ones(begin
 
 def test_a_pretraining_checkpoint_says_how_long_the_denoiser_was_trained(begin: Begin, tmp_path: Path) -> None:
     trainer = begin(DiffusionPretrainTrainer)
-    for seed in range(3):
-        trainer.train_step(make_batch(seed))
-    assert saved(trainer, tmp_path)["network_weights"]["denoiser.trained_iterations"] == 3
+    trainer.train_step(make_batch(0))
+    trainer.train_step(make_batch(1))
+    assert saved(trainer, tmp_path)["network_weights"]["denoiser.trained_iterations"] == 2
 
 
 def next_epoch(trainer: Any) -> tuple[float, dict[str, Tensor], float]:
@@ -193,7 +189,7 @@ def test_a_resumed_trainer_goes_on_as_the_uninterrupted_one(trainer_class: type,
     uninterrupted = begin(trainer_class)
     for seed in range(2):
         uninterrupted.train_step(make_batch(seed))
-    uninterrupted.save_checkpoint(str(tmp_path / "saved.pth"))
+    saved(uninterrupted, tmp_path)
     uninterrupted.current_epoch += 1
     resumed = begin(trainer_class, seed=1)
     resumed.load_checkpoint(str(tmp_path / "saved.pth"))
@@ -211,10 +207,9 @@ def test_a_resumed_pretraining_goes_on_with_the_same_average(begin: Begin, tmp_p
     uninterrupted.save_checkpoint(str(tmp_path / "saved.pth"))
     uninterrupted.current_epoch += 1
     resumed.load_checkpoint(str(tmp_path / "saved.pth"))
-    for trainer in (uninterrupted, resumed):
-        next_epoch(trainer)
-    found = resumed.averaged_network.state_dict()
-    assert all(torch.equal(found[name], value) for name, value in uninterrupted.averaged_network.state_dict().items())
+    next_epoch(uninterrupted), next_epoch(resumed)
+    found, expected = (trainer.averaged_network.state_dict() for trainer in (resumed, uninterrupted))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 @pytest.mark.parametrize(
@@ -228,8 +223,7 @@ def test_a_resumed_pretraining_goes_on_with_the_same_average(begin: Begin, tmp_p
 def test_the_learning_rate_after_resuming_is_that_of_the_epoch(
     trainer_class: type, expected: float, begin: Begin, tmp_path: Path
 ) -> None:
-    trainer = begin(trainer_class)
-    trainer.save_checkpoint(str(tmp_path / "saved.pth"))
+    saved(begin(trainer_class), tmp_path)
     resumed = begin(trainer_class)
     resumed.load_checkpoint(str(tmp_path / "saved.pth"))
     assert next_epoch(resumed)[2] == pytest.approx(expected)

@@ -4,6 +4,7 @@ import pydoc
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from nnunetv2.paths import nnUNet_results
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -92,7 +93,7 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         mean_loss = torch.zeros((), device=self.device)
         num_timesteps = len(self.method.ensemble.timesteps)
-        for which in self.plain_network.chunks(len(images)):
+        for which in self._chunks_of_timesteps():
             noise = torch.randn(len(which), *images.shape, device=self.device, generator=self.generator)
             repeated_target = target.expand(len(which), *target.shape).flatten(0, 1)
             with self.autocast():
@@ -102,3 +103,8 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
             mean_loss += loss.detach()
         self.clip_and_step()
         return {"loss": mean_loss.cpu().numpy()}
+
+    def _chunks_of_timesteps(self) -> list[range]:
+        """By the largest batch of any process, since in each backward pass all of them wait for each other."""
+        num_processes = dist.get_world_size() if self.is_ddp else 1
+        return self.plain_network.chunks(-(-self.configuration_manager.batch_size // num_processes))
