@@ -1,0 +1,89 @@
+"""Chains that several tests use: on X-rays, trained once for all, and tiny ones on any data set."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nnunet_commands import ENSEMBLE, PRETRAIN, Workplace, change_plans, registration
+from xray_chain import DATASET, XRAYS, Chain, train_chain
+
+PLANS = "Tiny"
+TINY = (
+    *("--base-features", 4, "--blocks-per-stage", 1, "--batch-size", 2, "--timesteps", 1, 50, 400),
+    *("--hidden-features", 8, "--pretraining-epochs", 1, "--pretraining-iterations", 4),
+    *("--pretraining-batch-size", 2, "--epochs", 1, "--iterations", 4),
+)
+FEW_SAMPLES = {"pretraining.num_samples": 2, "pretraining.num_sampling_steps": 2}
+
+
+@pytest.fixture(scope="session")
+def xray_chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """Trained with our classes registered, which they are not afterwards unless they were before."""
+    if not XRAYS.is_dir():
+        pytest.skip(f"needs the X-rays in {XRAYS}, which are not part of the repository")
+    with registration():
+        return train_chain(Workplace(tmp_path_factory.mktemp("xrays"), DATASET))
+
+
+@pytest.fixture(scope="module")
+def registered():
+    """Our classes registered with nnU-Net during a module's tests."""
+    with registration():
+        yield
+
+
+@dataclass(frozen=True)
+class TinyChain:
+    """Planning, training and prediction of a data set in `workplace.raw`; our classes need not be registered."""
+
+    workplace: Workplace
+    configuration: str
+    variables: dict[str, str]
+
+    @property
+    def plans_file(self) -> Path:
+        (dataset,) = self.workplace.raw.iterdir()
+        return self.workplace.preprocessed / dataset.name / f"{PLANS}.json"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration in the plans."""
+        return json.loads(self.plans_file.read_text())["configurations"][self.configuration]
+
+    def folder(self, trainer: str, fold: object) -> Path:
+        name = f"{trainer}__{PLANS}__{self.configuration}"
+        return self.workplace.results / self.plans_file.parent.name / name / f"fold_{fold}"
+
+    def plan_and_preprocess(self, *options: object) -> None:
+        self._run("nnunet-diffusion", "plan", "-d", 1, "--plans-name", PLANS, *TINY, *options, "-np", 1)
+        change_plans(self.plans_file, PLANS, FEW_SAMPLES)
+        self._run("nnunet-diffusion", "preprocess", "-d", 1, "-p", PLANS, "-c", self.configuration, "-np", 1)
+
+    def train(self) -> None:
+        """Pretraining on all images, then the ensemble on fold 0."""
+        for trainer, fold in ((PRETRAIN, "all"), (ENSEMBLE, 0)):
+            model = ["-tr", trainer, "-p", PLANS, "-device", "cpu"]
+            self._run("nnUNetv2_train", 1, self.configuration, fold, *model)
+
+    def predict(self, images: Path) -> Path:
+        output = self.workplace.root / "predictions"
+        model = ["-d", 1, "-c", self.configuration, "-tr", ENSEMBLE, "-p", PLANS, "-f", 0, "-device", "cpu"]
+        self._run("nnUNetv2_predict", *model, "-i", images, "-o", output)
+        return output
+
+    def _run(self, *command: object) -> None:
+        self.workplace.run(*command, **self.variables)
+
+
+@pytest.fixture(scope="module")
+def make_chain(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TinyChain]:
+    """`make_chain("2d")`; further variables for the commands' environment by name."""
+
+    def make(configuration: str, **variables: str) -> TinyChain:
+        workplace = Workplace(tmp_path_factory.mktemp("tiny"), "Dataset001", external=True)
+        return TinyChain(workplace, configuration, variables)
+
+    return make

@@ -1,0 +1,196 @@
+"""Running nnU-Net's commands in folders of their own, for the slow tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nnunet_diffusion_ensemble.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, check
+
+PRETRAIN, ENSEMBLE = "DiffusionPretrainTrainer", "DiffusionEnsembleTrainer"
+EXTERNAL = {EXTERNAL_VARIABLE: str(EXTERNAL_FOLDER)}  # finds our trainers without registration
+DATA = Path(__file__).parents[3] / "shared" / "data"
+SHOWN_LINES = 40
+TIMEOUT_SECONDS = 900
+# OpenMP's spinning slows torch down up to ten times where cores are shared; augmentation in processes of its own costs
+# more to start than it saves here.
+SETTINGS = {
+    "OMP_WAIT_POLICY": "passive",
+    "nnUNet_n_proc_DA": "0",
+    "nnUNet_def_n_proc": "1",
+    "nnUNet_npp": "1",
+    "nnUNet_nps": "1",
+    "nnUNet_compile": "f",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder with nnU-Net's three folders in it, and commands that run there on data set 1.
+
+    `external`: nnU-Net finds our trainers by its variable, without registration.
+    """
+
+    root: Path
+    dataset: str
+    external: bool = False
+
+    def __post_init__(self) -> None:
+        for folder in (self.raw, self.preprocessed, self.results, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "raw"
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.root / "preprocessed"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def plans(self, name: str) -> Path:
+        return self.preprocessed / self.dataset / f"{name}.json"
+
+    def trained(self, trainer: str, plans: str, configuration: str = "2d") -> Path:
+        """Folder of a trained model, with a folder for each fold."""
+        return self.results / self.dataset / f"{trainer}__{plans}__{configuration}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What nnU-Net reads from the environment."""
+        folders = {"raw": self.raw, "preprocessed": self.preprocessed, "results": self.results}
+        external = EXTERNAL if self.external else {}
+        return SETTINGS | external | {f"nnUNet_{name}": str(folder) for name, folder in folders.items()}
+
+    def run(self, *command: object, fails: bool = False, **variables: str) -> str:
+        """Runs a command of the environment to its end and returns what it printed; fails if it does."""
+        with self._log(command).open("w+") as log:
+            process = self._start(command, log, variables)
+            try:
+                status = process.wait(TIMEOUT_SECONDS)
+            finally:
+                kill(process)
+            log.seek(0)
+            output = log.read()
+        if (status != 0) != fails:
+            pytest.fail(_what_went_wrong(command, status, output), pytrace=False)
+        return output
+
+    def train(
+        self, trainer: str, plans: str, fold: object, *options: object, configuration: str = "2d", fails: bool = False
+    ) -> str:
+        """`nnUNetv2_train` on the CPU."""
+        return self.run(*training(trainer, plans, fold, configuration), *options, fails=fails)
+
+    def predict(
+        self, plans: str, images: Path, output: Path, *options: object, folds: object = 0, configuration: str = "2d"
+    ) -> Path:
+        """`nnUNetv2_predict` with the ensemble, on the CPU."""
+        model = ["-d", 1, "-c", configuration, "-tr", ENSEMBLE, "-p", plans, "-f", *str(folds).split()]
+        self.run("nnUNetv2_predict", *model, "-i", images, "-o", output, "-device", "cpu", *options)
+        return output
+
+    def mean_dice(self, labels: Path, predictions: Path) -> float:
+        """Mean Dice over foreground labels and cases by `nnUNetv2_evaluate_folder`."""
+        described = ["-djfile", predictions / "dataset.json", "-pfile", predictions / "plans.json"]
+        self.run("nnUNetv2_evaluate_folder", labels, predictions, *described, "-np", 1)
+        return mean_dice(predictions / "summary.json")
+
+    def run_until(self, text: str, *command: object) -> None:
+        """Runs a command until it has printed a text, and then kills it as `kill -9` does."""
+        log_file = self._log(command)
+        with log_file.open("w") as log:
+            process = self._start(command, log, {})
+            deadline = time.monotonic() + TIMEOUT_SECONDS
+            while text not in log_file.read_text() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+            ended = process.poll()
+            kill(process)
+        output = log_file.read_text()
+        if ended is not None or text not in output:
+            pytest.fail(f"{text!r} was to be printed first.\n{_what_went_wrong(command, ended, output)}", pytrace=False)
+
+    def _start(self, command: tuple[object, ...], log: Any, variables: Mapping[str, str]) -> subprocess.Popen:
+        program = Path(sys.executable).with_name(str(command[0]))
+        environment = os.environ | self.variables | variables
+        return subprocess.Popen(
+            [str(program), *map(str, command[1:])],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=self.root,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def _log(self, command: tuple[object, ...]) -> Path:
+        return self.logs / f"{len(list(self.logs.iterdir())):02d}_{command[0]}.txt"
+
+
+def training(trainer: str, plans: str, fold: object, configuration: str = "2d") -> list[object]:
+    """Command that trains on the CPU."""
+    return ["nnUNetv2_train", 1, configuration, fold, "-tr", trainer, "-p", plans, "-device", "cpu"]
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Kills a process and its children, if there are any left."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _what_went_wrong(command: tuple[object, ...], status: int | None, output: str) -> str:
+    tail = "\n".join(output.splitlines()[-SHOWN_LINES:])
+    return f"{' '.join(map(str, command))}\nended with status {status}. The end of its output:\n{tail}"
+
+
+def change_plans(file: Path, name: str, changes: Mapping[str, Any]) -> Path:
+    """Writes plans under another name, with settings of every configuration's `diffusion` changed by dotted path."""
+    plans = json.loads(file.read_text())
+    plans["plans_name"] = name
+    for configuration in plans["configurations"].values():
+        for path, value in changes.items():
+            *parents, key = path.split(".")
+            settings = configuration["diffusion"]
+            for parent in parents:
+                settings = settings[parent]
+            assert key in settings, path
+            settings[key] = value
+    changed = file.with_name(f"{name}.json")
+    changed.write_text(json.dumps(plans))
+    return changed
+
+
+@contextmanager
+def registration() -> Iterator[None]:
+    """Our classes registered with nnU-Net, and afterwards everything as it was before."""
+    if all(status.state == "current" for status in check()):
+        yield
+        return
+    program = Path(sys.executable).with_name("nnunet-diffusion")
+    subprocess.run([program, "register"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([program, "register", "--undo"], check=True)
+
+
+def mean_dice(summary: Path) -> float:
+    """Mean Dice over labels and cases in nnU-Net's summary.json."""
+    return json.loads(summary.read_text())["foreground_mean"]["Dice"]
