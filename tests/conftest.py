@@ -17,7 +17,8 @@ from torch import nn
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 
-torch.set_num_threads(2)
+pytest_plugins = ["unlabelled_data"]  # fixtures `grey` and `volumes`
+torch.set_num_threads(1)  # in networks this small a second thread only waits
 
 
 class Topology(NamedTuple):
