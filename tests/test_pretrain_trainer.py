@@ -1,0 +1,228 @@
+"""Pretraining beside its steps: images held out, losses, and what is written at the end of an epoch."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import pytest
+import torch
+
+from nnunet_diffusion_ensemble.trainers import diffusion_pretrain_trainer
+from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
+
+CASES = [f"case_{i}" for i in range(5)]
+FOLDER = "preprocessed/Dataset001_Made/nnUNetPlans_2d"
+
+
+@pytest.fixture
+def make_pretraining(make_trainer, tmp_path: Path, monkeypatch):
+    """Trainers with some unlabelled images, as if these had been preprocessed before."""
+    monkeypatch.setattr(diffusion_pretrain_trainer, "preprocess_unlabelled", lambda *arguments: None)
+
+    def make(num_unlabelled: int = 0, options: dict | None = None, **arguments: Any) -> DiffusionPretrainTrainer:
+        folder = tmp_path / f"{FOLDER}_unlabelled"
+        folder.mkdir()
+        for i in range(num_unlabelled):
+            for ending in (".b2nd", "_seg.b2nd", ".pkl"):
+                shutil.copy(tmp_path / FOLDER / f"case_0{ending}", folder / f"other_{i}{ending}")
+        return make_trainer(DiffusionPretrainTrainer, options, **arguments)
+
+    return make
+
+
+@pytest.fixture
+def started(make_trainer):
+    def start(options: dict | None = None, **arguments: Any) -> DiffusionPretrainTrainer:
+        trainer = make_trainer(DiffusionPretrainTrainer, options, **arguments)
+        trainer.initialize()
+        return trainer
+
+    return start
+
+
+def run_epoch(trainer: DiffusionPretrainTrainer, held_out_loss: float) -> set[str]:
+    """An epoch with a given held-out loss; names of the files that its end writes anew."""
+    trainer.logger.plot_progress_png = lambda folder: None  # takes a second, and is tested by itself
+    for file in Path(trainer.output_folder).glob("*.p*"):
+        file.unlink()
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    trainer.on_train_epoch_end([{"loss": 1.0}])
+    trainer.on_validation_epoch_end([{"losses": np.full((2, 5), held_out_loss)}])
+    trainer.on_epoch_end()
+    return {file.name for file in Path(trainer.output_folder).glob("*.p*")}
+
+
+# ---- settings
+
+
+def test_pretraining_has_its_own_batch_size_and_the_plans_keep_theirs(started):
+    trainer = started({"pretraining.batch_size": 3}, batch_size=2)
+    assert trainer.batch_size == 3
+    assert trainer.my_init_kwargs["plans"]["configurations"]["2d"]["batch_size"] == 2
+
+
+@pytest.mark.parametrize(
+    "labels", [{"background": 0, "organ": 1, "ignore": 2}, {"background": 0, "whole": [1, 2], "part": [2]}]
+)
+def test_no_label_region_or_ignore_label_plays_a_part(make_trainer, labels):
+    manager = make_trainer(DiffusionPretrainTrainer, labels=labels).label_manager
+    assert not manager.has_regions
+    assert not manager.has_ignore_label
+    assert manager.foreground_labels == []
+
+
+def test_images_are_moved_and_mirrored_but_their_intensities_not_changed(make_trainer):
+    trainer = make_trainer(DiffusionPretrainTrainer)
+    rotation, dummy_2d, _, axes = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    composed = trainer.get_training_transforms((16, 16), rotation, None, axes, dummy_2d, use_mask_for_norm=[False])
+    names = [type(transform).__name__ for transform in composed.transforms]
+    assert names == ["SpatialTransform", "MirrorTransform", "RemoveLabelTransform"]
+
+
+# ---- images
+
+
+def test_without_unlabelled_images_nnunets_fold_is_held_out(make_pretraining):
+    trainer = make_pretraining(fold=2)
+    training, held_out = trainer.get_tr_and_val_datasets()
+    assert (sorted(training.identifiers), sorted(held_out.identifiers)) == tuple(map(sorted, trainer.do_split()))
+    assert len(held_out.identifiers) == 1
+
+
+def test_with_a_fold_its_cases_and_a_share_of_the_unlabelled_are_held_out(make_pretraining):
+    trainer = make_pretraining(10, {"pretraining.validation_fraction": 0.3}, fold=2)
+    training, held_out = (set(dataset.identifiers) for dataset in trainer.get_tr_and_val_datasets())
+    labelled_tr, labelled_val = map(set, trainer.do_split())
+    assert {name for name in training if name in CASES} == labelled_tr
+    assert {name for name in held_out if name in CASES} == labelled_val
+    assert len(held_out - labelled_val) == 3
+    assert not training & held_out
+    assert training | held_out == {*CASES, *(f"other_{i}" for i in range(10))}
+
+
+def test_with_fold_all_a_share_of_all_images_is_held_out(make_pretraining):
+    trainer = make_pretraining(10, {"pretraining.validation_fraction": 0.2}, fold="all")
+    training, held_out = (set(dataset.identifiers) for dataset in trainer.get_tr_and_val_datasets())
+    assert len(held_out) == 3
+    assert not training & held_out
+    assert training | held_out == {*CASES, *(f"other_{i}" for i in range(10))}
+
+
+def test_a_single_image_is_too_few(make_pretraining, tmp_path):
+    trainer = make_pretraining(fold="all")
+    for name in CASES[1:]:
+        for file in (tmp_path / FOLDER).glob(f"{name}*"):
+            file.unlink()
+    with pytest.raises(ValueError, match=r"at least 2 images \(one is held out\), found 1\. Put .* into imagesUn/"):
+        trainer.get_tr_and_val_datasets()
+
+
+def test_held_out_images_are_the_middles_of_the_cases(make_pretraining, tmp_path):
+    trainer = make_pretraining(fold=0)
+    trainer.initialize()
+    training, held_out = trainer.get_dataloaders()
+    case = trainer.do_split()[1][0]
+    image = blosc2.open(str(tmp_path / FOLDER / f"{case}.b2nd"))[:]
+    np.testing.assert_array_equal(next(held_out)["data"], image[:, :, 2:18, 1:17])  # of 20 x 18 pixels
+    assert next(training)["data"].shape == (3, 1, 16, 16)
+
+
+def test_no_more_images_are_held_in_memory_than_the_plans_allow(make_pretraining):
+    options = {"pretraining.validation_fraction": 0.9, "pretraining.max_validation_images": 5}
+    trainer = make_pretraining(10, options)
+    trainer.initialize()
+    _, held_out = trainer.get_dataloaders()
+    assert [len(batch["data"]) for batch in held_out.batches] == [3, 2]
+    assert trainer.num_val_iterations_per_epoch == 2
+
+
+# ---- loss
+
+
+def test_held_out_loss_of_a_denoiser_that_predicts_zero_is_the_mean_square_of_its_fixed_noise(started, randn):
+    trainer = started({"pretraining.seed": 100})
+    found = trainer.validation_step({"data": randn(2, 1, 16, 16), "index": 6})["losses"]
+    noise = np.random.RandomState(100 + 1 + 6).standard_normal((2, 256))
+    np.testing.assert_allclose(found, np.repeat((noise**2).mean(1)[:, None], 5, axis=1), rtol=1e-5)
+
+
+def test_held_out_loss_of_a_velocity_depends_on_the_timestep_by_the_schedule(started):
+    # Images are 2 everywhere and nothing is predicted: the mean square of signal * noise - sigma * 2.
+    timesteps = {"pretraining.validation_timesteps": (0, 600)}
+    trainer = started({"denoiser.prediction_type": "v_prediction", "pretraining.seed": 4, **timesteps})
+    found = trainer.validation_step({"data": torch.full((1, 1, 16, 16), 2.0), "index": 0})["losses"]
+    noise = np.random.RandomState(5).standard_normal(256)
+    alpha_bar = trainer.network.denoiser.schedule.alpha_bar[[0, 600]].double().numpy()[:, None]
+    expected = ((np.sqrt(alpha_bar) * noise - np.sqrt(1 - alpha_bar) * 2) ** 2).mean(1)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4)
+
+
+def test_held_out_loss_is_that_of_the_averaged_weights(started, randomise, randn):
+    trainer, batch = started(), {"data": randn(2, 1, 16, 16), "index": 0}
+    before = trainer.validation_step(batch)["losses"]
+    randomise(trainer.network)
+    np.testing.assert_array_equal(trainer.validation_step(batch)["losses"], before)
+    randomise(trainer.averaged_network)
+    assert np.abs(trainer.validation_step(batch)["losses"] - before).mean() > 0.1
+
+
+def test_every_held_out_image_counts_the_same_whatever_its_batch(started):
+    trainer = started()
+    outputs = [{"losses": np.full((2, 5), 1.0)}, {"losses": np.full((1, 5), 4.0)}]
+    trainer.on_validation_epoch_end(outputs)
+    assert trainer.logger.get_value("val_losses", step=-1) == 2.0
+    assert trainer.logger.get_value("val_loss_per_timestep", step=-1) == [2.0] * 5
+
+
+def test_learning_rate_is_set_at_every_iteration(started, randn):
+    options = {"num_epochs": 1, "num_iterations_per_epoch": 20, "warmup_iterations": 2, "learning_rate": 1.0}
+    trainer, rates = started({f"pretraining.{name}": value for name, value in options.items()}), []
+    trainer.on_train_epoch_start()
+    for _ in range(4):
+        trainer.train_step({"data": randn(1, 1, 16, 16)})
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    cosine = [0.5 * (1 + np.cos(np.pi * i / 18)) for i in (0, 1)]
+    assert rates == pytest.approx([0.5, 1.0, *cosine])
+
+
+def test_the_denoiser_learns_to_find_the_noise_in_constant_images(started):
+    # There eps = (x - signal * 1) / sigma, while predicting zero, as at the start, costs 1.
+    options = {"learning_rate": 0.02, "num_iterations_per_epoch": 30, "num_epochs": 1, "ema_decay": 0.9}
+    trainer = started({f"pretraining.{name}": value for name, value in options.items()})
+    trainer.on_train_epoch_start()
+    losses = [trainer.train_step({"data": torch.ones(4, 1, 16, 16)})["loss"] for _ in range(30)]
+    assert losses[0] == pytest.approx(1.0, abs=0.1)
+    assert np.mean(losses[-10:]) < 0.6
+
+
+# ---- end of an epoch
+
+
+def test_the_best_checkpoint_is_that_of_the_lowest_held_out_loss(started):
+    trainer = started({"pretraining.num_epochs": 4, "pretraining.save_samples_every": 100})
+    written = [run_epoch(trainer, loss) for loss in (0.5, 0.7, 0.4)]
+    assert written == [{"checkpoint_best.pth"}, set(), {"checkpoint_best.pth"}]
+    assert trainer.current_epoch == 3
+
+
+def test_samples_are_drawn_every_few_epochs_and_at_the_last(started):
+    trainer = started({"pretraining.num_epochs": 3, "pretraining.save_samples_every": 2})
+    written = [{name for name in run_epoch(trainer, 0.5) if "samples" in name} for _ in range(3)]
+    assert written == [set(), {"samples_epoch_2.png"}, {"samples_epoch_3.png"}]
+
+
+def test_the_latest_state_is_kept_every_few_epochs_but_not_beside_the_final_one(started):
+    trainer = started({"pretraining.num_epochs": 4, "pretraining.save_samples_every": 100})
+    trainer.save_every = 2
+    written = [{name for name in run_epoch(trainer, 0.5) if "latest" in name} for _ in range(4)]
+    assert written == [set(), {"checkpoint_latest.pth"}, set(), set()]
+
+
+def test_instead_of_a_validation_samples_are_drawn(started):
+    trainer = started()
+    trainer.perform_actual_validation()
+    assert (Path(trainer.output_folder) / "samples.png").is_file()
+    assert not (Path(trainer.output_folder) / "validation").exists()
