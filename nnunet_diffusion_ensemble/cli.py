@@ -110,6 +110,21 @@ def _preprocess(args: argparse.Namespace) -> int:
     return 0
 
 
+def _sample(args: argparse.Namespace) -> int:
+    import torch
+
+    from nnunet_diffusion_ensemble.pretrained import read_denoiser
+    from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
+
+    denoiser, patch_size = read_denoiser(args.checkpoint)
+    denoiser.to("cuda" if torch.cuda.is_available() else "cpu")
+    size = tuple(args.size or patch_size)
+    denoiser.unet.check_size(size)
+    save_sample_grid(ddim_sample(denoiser, args.num_images, size, args.steps, args.seed), args.output)
+    print(f"Wrote {args.num_images} samples of {' x '.join(map(str, size))} to {args.output}")
+    return 0
+
+
 def _demo(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.cli_demo import run_demo
 
@@ -156,6 +171,25 @@ def _add_preprocess(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("-c", "--configurations", nargs="+", required=True, help="e.g. 2d 3d_fullres")
 
 
+def _add_sample(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "sample", _sample, "draw images from a pretrained denoiser")
+    parser.add_argument(
+        "checkpoint", type=Path, help="checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer"
+    )
+    parser.add_argument("output", type=Path, help="PNG to write: a grid, of volumes the middle slices")
+    parser.add_argument("--num-images", type=_positive, default=16, help="how many (16)")
+    parser.add_argument("--steps", type=_positive, default=50, help="passes of the denoiser, DDIM (50)")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise at the start (0)")
+    parser.add_argument("--size", type=_positive, nargs="+", help="in pixels or voxels (the patch size of the plans)")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
+    return value
+
+
 def _add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dataset", type=int, required=True, help="number of the data set")
     parser.add_argument("-p", "--plans-name", default="nnUNetDiffusionEnsemblePlans", help="name of the plans")
@@ -180,7 +214,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nnunet-diffusion", description="Diffusion ensembles as an nnU-Net plugin.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_register, _add_convert, _add_plan, _add_preprocess, _add_demo):
+    for add in (_add_register, _add_convert, _add_plan, _add_preprocess, _add_sample, _add_demo):
         add(commands)
     return parser
 

@@ -6,7 +6,7 @@ a frozen timestep is an ordinary `ResidualEncoderUNet`.
 
 import math
 import pydoc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -133,6 +133,13 @@ class TimestepUNet(nn.Module):
     def dimension(self) -> int:
         """2 or 3."""
         return self.output.weight.ndim - 2
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Raises ValueError for a spatial size that the topology cannot halve and double without a remainder."""
+        factors = [math.prod(strides) for strides in zip(*self.encoder.strides, strict=True)]
+        if len(size) != self.dimension or any(n % factor for n, factor in zip(size, factors, strict=True)):
+            allowed = " x ".join(f"multiples of {factor}" for factor in factors)
+            raise ValueError(f"This denoiser makes images of {allowed}, not {' x '.join(map(str, size))}.")
 
     def features(self, noisy_images: Tensor, timesteps: Tensor) -> list[Tensor]:
         """Outputs of all decoder levels, coarsest first; the last has the size of the image."""

@@ -8,6 +8,9 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_diffusion_ensemble.denoiser import Denoiser
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+
 PREFIX = "denoiser."
 TRAINER_NAME = "DiffusionPretrainTrainer"
 COMPARED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_blocks_per_stage")
@@ -61,18 +64,30 @@ def load_denoiser(network: nn.Module, checkpoint_file: Path, architecture: Mappi
     Raises:
         ValueError: if the file is no such checkpoint or the denoiser does not fit; the message says what differs.
     """
-    weights, pretrained_architecture = _read(checkpoint_file)
+    weights, configuration = _read(checkpoint_file)
     own = {k: v for k, v in network.state_dict().items() if k.startswith(PREFIX)}
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
-        differences = _architecture_differences(architecture, pretrained_architecture) + _shape_differences(
-            own, weights
-        )
+        differences = _architecture_differences(architecture, configuration["architecture"])
+        differences += _shape_differences(own, weights)
         raise ValueError(
             f"The denoiser in {checkpoint_file} does not fit this network:\n  "
             + "\n  ".join(differences[:6])
             + "\nPretrain one with these plans, or plan with the options that the denoiser was planned with."
         )
     network.load_state_dict(weights, strict=False)
+
+
+def read_denoiser(checkpoint_file: Path) -> tuple[Denoiser, tuple[int, ...]]:
+    """The denoiser in a checkpoint of either trainer, in eval mode on the CPU, and the patch size it was trained with.
+
+    Raises:
+        ValueError: if the file is no such checkpoint.
+    """
+    weights, configuration = _read(checkpoint_file)
+    channels = weights[f"{PREFIX}input_scale"].shape[1]
+    denoiser = Denoiser(configuration["architecture"], channels, DiffusionMethod.from_plans(configuration).denoiser)
+    denoiser.load_state_dict({name.removeprefix(PREFIX): value for name, value in weights.items()})
+    return denoiser.eval(), tuple(configuration["patch_size"])
 
 
 def _read(checkpoint_file: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
@@ -91,7 +106,7 @@ def _read(checkpoint_file: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, 
             f"{checkpoint_file} holds no denoiser: it was written by {checkpoint.get('trainer_name')}. "
             f"Name a checkpoint of {TRAINER_NAME}."
         )
-    return weights, configuration.configuration["architecture"]
+    return weights, configuration.configuration
 
 
 def _architecture_differences(own: Mapping[str, Any], pretrained: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -15,10 +14,8 @@ def test_help_imports_nothing_heavy():
         "import sys; from nnunet_diffusion_ensemble.cli import build_parser; build_parser().format_help();"
         "print([m for m in ('torch', 'nnunetv2', 'numpy', 'monai', 'matplotlib') if m in sys.modules])"
     )
-    start = time.perf_counter()
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
-    assert time.perf_counter() - start < 5  # half a second on an idle machine; the imports above would take longer
 
 
 def test_every_method_option_names_a_setting_that_exists():

@@ -1,16 +1,19 @@
 """Finding and loading a pretrained denoiser: which file is taken, what is loaded, what is refused and why."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as imageio
 import pytest
 import torch
 from torch import nn
 
+from nnunet_diffusion_ensemble.cli import main
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork
-from nnunet_diffusion_ensemble.pretrained import find_pretrained_checkpoint, load_denoiser
+from nnunet_diffusion_ensemble.pretrained import find_pretrained_checkpoint, load_denoiser, read_denoiser
 from nnunet_diffusion_ensemble.pretraining import PretrainingNetwork
 
 PLANS = "nnUNetDiffusionEnsemblePlans"
@@ -120,7 +123,9 @@ def save_pretrained(architecture: Architecture, randomise: Callable, tmp_path: P
         network = randomise(PretrainingNetwork(made, channels, settings))
         network.denoiser.trained_iterations.fill_(7)
         network.denoiser.intensity_range.copy_(torch.tensor([-1.5, 2.5]))
-        plans = {"configurations": {"2d": {"architecture": made}}}
+        diffusion = DiffusionMethod().to_plans() | {"denoiser": asdict(settings)}
+        configuration = {"architecture": made, "diffusion": diffusion, "patch_size": [16, 24]}
+        plans = {"configurations": {"2d": configuration}}
         checkpoint = {
             "network_weights": network.state_dict(),
             "init_args": {"plans": plans, "configuration": "2d"},
@@ -261,3 +266,37 @@ def test_a_checkpoint_without_a_denoiser_is_refused_with_the_trainer_that_wrote_
     message = "holds no denoiser: it was written by nnUNetTrainer. Name a checkpoint of DiffusionPretrainTrainer"
     with pytest.raises(ValueError, match=message):
         load_denoiser(network, path, architecture("2d"))
+
+
+# ---- reading it alone
+
+
+def test_a_denoiser_read_alone_is_the_one_that_was_saved(save_pretrained: Save, randn: Callable) -> None:
+    file = save_pretrained()
+    denoiser, patch_size = read_denoiser(file)
+    saved = torch.load(file, weights_only=False)["network_weights"]
+    assert {f"denoiser.{name}" for name in denoiser.state_dict()} == set(saved)
+    assert all(torch.equal(value, saved[f"denoiser.{name}"]) for name, value in denoiser.state_dict().items())
+    assert not denoiser.training
+    assert patch_size == (16, 24)
+
+
+def test_the_prediction_type_comes_along(save_pretrained: Save) -> None:
+    file = save_pretrained(settings=DenoiserSettings(prediction_type="v_prediction"))
+    assert read_denoiser(file)[0].schedule.prediction_type == "v_prediction"
+
+
+def sample(file: Path, *options: object) -> int:
+    return main(["sample", str(file), str(file.with_name("grid.png")), *map(str, options)])
+
+
+def test_the_sample_command_writes_a_grid_of_patches(save_pretrained: Save, tmp_path: Path) -> None:
+    assert sample(save_pretrained(), "--num-images", 3, "--steps", 2) == 0
+    # Two columns and two rows of 16 x 24 pixels, each enlarged eight times so that the shorter side has 128.
+    assert imageio.imread(tmp_path / "grid.png").shape == (2 * 128, 2 * 192)
+
+
+@pytest.mark.parametrize("size", [(16,), (16, 18), (16, 16, 16)])
+def test_a_size_that_the_denoiser_cannot_make_is_refused(size: tuple[int, ...], save_pretrained: Save, capsys) -> None:
+    assert sample(save_pretrained(), "--size", *size) == 2
+    assert "makes images of multiples of 4 x multiples of 4, not 16" in capsys.readouterr().err
