@@ -60,6 +60,7 @@ METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
     ("--iterations", "training.num_iterations_per_epoch", int, False, "iterations in each of them"),
     ("--learning-rate", "training.learning_rate", float, False, "of the segmentation training"),
     ("--pretraining-epochs", "pretraining.num_epochs", int, False, "epochs of the pretraining"),
+    ("--pretraining-max-hours", "pretraining.max_hours", float, False, "wall-clock limit that ends it before"),
     ("--pretraining-iterations", "pretraining.num_iterations_per_epoch", int, False, "iterations in each of them"),
     ("--pretraining-batch-size", "pretraining.batch_size", int, False, "images in each of them"),
     ("--pretraining-learning-rate", "pretraining.learning_rate", float, False, "of the pretraining"),

@@ -45,6 +45,7 @@ class PretrainingSettings:
     num_samples: int = 16
     num_sampling_steps: int = 50
     seed: int = 12345
+    max_hours: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ def _numbers_that_must_be_positive(method: DiffusionMethod) -> dict[str, float]:
     numbers: dict[str, float] = {"ensemble.images_per_pass": ensemble.images_per_pass}
     for name in ("num_epochs", "num_iterations_per_epoch", "batch_size", "learning_rate", "num_samples"):
         numbers[f"pretraining.{name}"] = getattr(pretraining, name)
+    if pretraining.max_hours is not None:
+        numbers["pretraining.max_hours"] = pretraining.max_hours
     for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "learning_rate"):
         numbers[f"training.{name}"] = getattr(training, name)
     return numbers

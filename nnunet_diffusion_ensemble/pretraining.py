@@ -55,19 +55,49 @@ class WarmupCosine:
         self.optimizer, self.peak, self.total, self.per_epoch = optimizer, peak, total, per_epoch
         self.warmup = min(warmup, total // 10)
 
-    def rate_at(self, iteration: int) -> float:
-        if iteration < self.warmup:
-            return self.peak * (iteration + 1) / self.warmup
-        done = (iteration - self.warmup) / max(1, self.total - self.warmup)
-        return self.peak * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    def rate_at(self, iteration: int, share_of_time: float = 0.0) -> float:
+        """`share_of_time`: how much of a time limit is used; the half cosine ends with it if that comes first."""
+        ramp = (iteration + 1) / self.warmup if iteration < self.warmup else 1.0
+        done = max((iteration - self.warmup) / max(1, self.total - self.warmup), share_of_time, 0.0)
+        return self.peak * min(ramp, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
-    def set_iteration(self, iteration: int) -> None:
+    def set_iteration(self, iteration: int, share_of_time: float = 0.0) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate_at(iteration)
+            group["lr"] = self.rate_at(iteration, share_of_time)
 
     def step(self, epoch: int) -> None:
         """nnU-Net calls this when an epoch starts."""
         self.set_iteration(epoch * self.per_epoch)
+
+
+class TimeLimit:
+    """Wall-clock time that a training may take, all its runs together.
+
+    Args:
+        max_hours: None means no limit.
+    """
+
+    def __init__(self, max_hours: float | None):
+        self.limit_seconds = math.inf if max_hours is None else 3600 * max_hours
+        self.used_seconds = 0.0
+        self.epoch_seconds = 0.0
+
+    def note_epoch(self, seconds: float) -> None:
+        self.used_seconds += seconds
+        self.epoch_seconds = seconds
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether another epoch as long as the last would be for the most part beyond the limit."""
+        return self.used_seconds + self.epoch_seconds / 2 > self.limit_seconds
+
+    def share_used(self, share_of_epoch: float) -> float:
+        """Of the limit, at some point of an epoch as long as the last."""
+        return (self.used_seconds + share_of_epoch * self.epoch_seconds) / self.limit_seconds
+
+
+class TimeIsUp(Exception):
+    """Leaves nnU-Net's loop over epochs."""
 
 
 def hold_out(identifiers: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:

@@ -165,6 +165,7 @@ def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     save_cases(tmp_path / "preprocessed" / DATASET_NAME / "nnUNetPlans_2d", CASES)
+    (tmp_path / "preprocessed" / DATASET_NAME / "dataset_fingerprint.json").write_text("{}")
 
     def make(
         trainer_class: type,

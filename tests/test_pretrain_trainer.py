@@ -226,3 +226,35 @@ def test_instead_of_a_validation_samples_are_drawn(started):
     trainer.perform_actual_validation()
     assert (Path(trainer.output_folder) / "samples.png").is_file()
     assert not (Path(trainer.output_folder) / "validation").exists()
+
+
+# ---- time limit
+
+
+def final_checkpoint(trainer: DiffusionPretrainTrainer) -> Path:
+    return Path(trainer.output_folder) / "checkpoint_final.pth"
+
+
+def test_a_time_limit_ends_the_training_with_a_final_checkpoint(make_pretraining):
+    trainer = make_pretraining(0, {"pretraining.max_hours": 1e-6})
+    trainer.run_training()
+    checkpoint = torch.load(final_checkpoint(trainer), weights_only=False)
+    assert checkpoint["current_epoch"] == 1
+    assert checkpoint["used_seconds"] > 0
+    assert (Path(trainer.output_folder) / "samples_epoch_1.png").is_file()
+
+
+def test_a_training_that_was_ended_by_its_limit_does_not_go_on(make_pretraining, make_trainer):
+    options = {"pretraining.max_hours": 1e-6}
+    trainer = make_pretraining(0, options)
+    trainer.run_training()
+    again = make_trainer(DiffusionPretrainTrainer, options)
+    again.load_checkpoint(str(final_checkpoint(trainer)))
+    again.run_training()
+    assert again.current_epoch == 1
+
+
+def test_without_reaching_the_limit_all_epochs_are_run(make_pretraining):
+    trainer = make_pretraining(0, {"pretraining.max_hours": 1.0})
+    trainer.run_training()
+    assert torch.load(final_checkpoint(trainer), weights_only=False)["current_epoch"] == 3

@@ -16,6 +16,7 @@ from nnunet_diffusion_ensemble.pretraining import (
     HeldOutBatches,
     PretrainingLogger,
     PretrainingNetwork,
+    TimeLimit,
     WarmupCosine,
     central_patches,
     ema_decay_at,
@@ -133,6 +134,40 @@ def test_every_parameter_group_gets_the_rate():
     schedule = WarmupCosine(torch.optim.SGD(groups, 123.0), 1.0, 0, 100, 25)
     schedule.set_iteration(50)
     assert [group["lr"] for group in schedule.optimizer.param_groups] == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("iteration", "share_of_time", "expected"),
+    [(10, 0.5, 0.5), (60, 0.25, 0.5), (60, 1.0, 0.0), (60, 1.5, 0.0), (0, 0.0, 0.1), (0, 0.5, 0.1), (0, 1.0, 0.0)],
+)
+def test_the_rate_falls_with_iterations_or_time_whichever_comes_first(iteration, share_of_time, expected):
+    schedule = make_schedule(1.0, 10, 110, 10)  # iteration 60 is the middle of the half cosine
+    assert schedule.rate_at(iteration, share_of_time) == pytest.approx(expected)
+
+
+# ---- time limit
+
+
+def test_a_limit_is_reached_when_the_next_epoch_would_be_mostly_beyond_it():
+    limit, reached = TimeLimit(1.0), []
+    for _ in range(4):
+        limit.note_epoch(1000)
+        reached.append(limit.is_reached)
+    assert reached == [False, False, False, True]  # 3500 s into half of a fourth epoch, 4500 s into half of a fifth
+
+
+def test_the_share_of_time_goes_on_within_an_epoch():
+    limit = TimeLimit(1.0)
+    assert limit.share_used(0.5) == 0.0
+    limit.note_epoch(900)
+    assert [limit.share_used(part) for part in (0.0, 0.5, 1.0)] == pytest.approx([0.25, 0.375, 0.5])
+
+
+def test_without_a_limit_time_plays_no_part():
+    limit = TimeLimit(None)
+    limit.note_epoch(1e9)
+    assert not limit.is_reached
+    assert limit.share_used(0.5) == 0.0
 
 
 # ---- held-out images

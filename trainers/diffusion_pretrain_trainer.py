@@ -25,6 +25,8 @@ from nnunet_diffusion_ensemble.pretraining import (
     HeldOutBatches,
     PretrainingLogger,
     PretrainingNetwork,
+    TimeIsUp,
+    TimeLimit,
     WarmupCosine,
     central_patches,
     hold_out,
@@ -56,6 +58,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.oversample_foreground_percent = 0.0
         self.configuration_manager.configuration["batch_size"] = settings.batch_size
         self.label_manager = LabelManager({"background": 0}, None)  # no label, region or ignore label plays a part
+        self.time_limit = TimeLimit(settings.max_hours)
         self._best_ema: float | None = None
         self.logger.local_logger = PretrainingLogger(settings.validation_timesteps)
 
@@ -154,6 +157,18 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     # ---- training
 
+    def run_training(self) -> None:
+        try:
+            super().run_training()
+        except TimeIsUp:
+            self.print_to_log_file(f"The limit of {self.method.pretraining.max_hours} hours ends the training here")
+            self.on_train_end()
+
+    def on_epoch_start(self) -> None:
+        if self.time_limit.is_reached:
+            raise TimeIsUp
+        super().on_epoch_start()
+
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self.generator = self.noise_generator(self.method.pretraining.seed)
@@ -161,7 +176,8 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     def train_step(self, batch: dict) -> dict:
         images = batch["data"].to(self.device, non_blocking=True)
-        self.lr_scheduler.set_iteration(self.iteration)
+        share_of_epoch = self.iteration / self.num_iterations_per_epoch - self.current_epoch
+        self.lr_scheduler.set_iteration(self.iteration, self.time_limit.share_used(share_of_epoch))
         denoiser = self.plain_network.denoiser
         self._note_intensities(denoiser.scaled(images))
         noise = torch.randn(images.shape, device=self.device, generator=self.generator)
@@ -207,8 +223,9 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     def on_epoch_end(self) -> None:
         self.logger.log("epoch_end_timestamps", time(), self.current_epoch)
+        self.time_limit.note_epoch(self._seconds_of_epoch())
         self._report_epoch()
-        is_last = self.current_epoch == self.num_epochs - 1
+        is_last = self.current_epoch == self.num_epochs - 1 or self.time_limit.is_reached
         if (self.current_epoch + 1) % self.save_every == 0 and not is_last:
             self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
         loss, best = self.logger.get_value("val_losses", step=-1), self._best_ema
@@ -222,14 +239,21 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
                 self._save_samples(f"samples_epoch_{self.current_epoch + 1}.png")
         self.current_epoch += 1
 
-    def _report_epoch(self) -> None:
+    def _seconds_of_epoch(self) -> float:
+        """As long as it took the first process, so that all of them learn at one rate and stop together."""
         start, end = (self.logger.get_value(f"epoch_{which}_timestamps", step=-1) for which in ("start", "end"))
+        seconds = torch.tensor(end - start, device=self.device)
+        if self.is_ddp:
+            dist.broadcast(seconds, 0)
+        return seconds.item()
+
+    def _report_epoch(self) -> None:
         per_timestep = self.logger.local_logger.get_value(TIMESTEP_KEY, step=-1)
         shown = dict(zip(self.method.pretraining.validation_timesteps, np.round(per_timestep, 5).tolist(), strict=True))
         self.print_to_log_file("train_loss", np.round(self.logger.get_value("train_losses", step=-1), decimals=5))
         self.print_to_log_file("val_loss", np.round(self.logger.get_value("val_losses", step=-1), decimals=5))
         self.print_to_log_file("val_loss at timesteps", shown)
-        self.print_to_log_file(f"Epoch time: {end - start:.2f} s")
+        self.print_to_log_file(f"Epoch time: {self.time_limit.epoch_seconds:.2f} s")
 
     def _save_samples(self, name: str) -> None:
         settings = self.method.pretraining
@@ -255,6 +279,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             "logging": self.logger.get_checkpoint(),
             "_best_ema": self._best_ema,
             "current_epoch": self.current_epoch + 1,
+            "used_seconds": self.time_limit.used_seconds,
             "init_args": self.my_init_kwargs,
             "trainer_name": self.__class__.__name__,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
@@ -267,6 +292,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=False)
         self.averaged_network.load_state_dict(checkpoint["network_weights"])
         self.averaged.n_averaged.fill_(checkpoint["num_averaged"])
+        self.time_limit.used_seconds = checkpoint["used_seconds"]
         self.plain_network.load_state_dict(checkpoint["trained_weights"])
 
     # ---- after training
