@@ -46,6 +46,7 @@ class PretrainingSettings:
     num_sampling_steps: int = 50
     seed: int = 12345
     max_hours: float | None = None
+    min_snr_gamma: float | None = None
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,9 @@ def _numbers_that_must_be_positive(method: DiffusionMethod) -> dict[str, float]:
     numbers: dict[str, float] = {"ensemble.images_per_pass": ensemble.images_per_pass}
     for name in ("num_epochs", "num_iterations_per_epoch", "batch_size", "learning_rate", "num_samples"):
         numbers[f"pretraining.{name}"] = getattr(pretraining, name)
-    if pretraining.max_hours is not None:
-        numbers["pretraining.max_hours"] = pretraining.max_hours
+    for name in ("max_hours", "min_snr_gamma"):
+        if getattr(pretraining, name) is not None:
+            numbers[f"pretraining.{name}"] = getattr(pretraining, name)
     for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "learning_rate"):
         numbers[f"training.{name}"] = getattr(training, name)
     return numbers

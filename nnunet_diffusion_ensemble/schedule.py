@@ -71,3 +71,12 @@ class NoiseSchedule(nn.Module):
         if self.prediction_type == "epsilon":
             return (noisy_images - sigma * prediction) / signal
         return signal * noisy_images - sigma * prediction
+
+    def min_snr_weights(self, timesteps: Tensor, gamma: float) -> Tensor:
+        """Weights (N,) of the squared error: min(SNR, gamma) in terms of x_0 (Hang et al. 2023, arXiv 2303.09556).
+
+        SNR is alpha_bar / (1 - alpha_bar). An error of eps is one of x_0 times sqrt(SNR), one of v times sqrt(SNR + 1).
+        """
+        alpha_bar = self.alpha_bar[timesteps]
+        snr = alpha_bar / (1 - alpha_bar)
+        return snr.clamp(max=gamma) / (snr if self.prediction_type == "epsilon" else snr + 1)

@@ -198,6 +198,19 @@ def test_the_denoiser_learns_to_find_the_noise_in_constant_images(started):
     assert np.mean(losses[-10:]) < 0.6
 
 
+def test_min_snr_weights_the_loss_of_each_image(started):
+    plain, weighted = started(), started({"pretraining.min_snr_gamma": 5.0})
+    losses = []
+    for trainer in (plain, weighted):
+        trainer.on_train_epoch_start()
+        losses.append(float(trainer.train_step({"data": torch.ones(1, 1, 16, 16)})["loss"]))
+    generator = plain.noise_generator(plain.method.pretraining.seed)
+    torch.randn(1, 1, 16, 16, generator=generator)  # the noise is drawn first
+    alpha_bar = float(plain.plain_network.denoiser.schedule.alpha_bar[torch.randint(1000, (1,), generator=generator)])
+    snr = alpha_bar / (1 - alpha_bar)
+    assert losses[1] == pytest.approx(losses[0] * min(snr, 5.0) / snr)
+
+
 # ---- end of an epoch
 
 

@@ -125,3 +125,19 @@ def test_a_half_precision_call_leaves_later_calls_exact(dtype: torch.dtype, rand
 def test_wrong_settings_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NoiseSchedule(*arguments)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_min_snr_weights_turn_an_error_into_one_of_the_image_weighted_by_at_most_gamma(prediction_type):
+    # The weighted error of the prediction must be min(SNR, gamma) times that of the image it stands for.
+    schedule = NoiseSchedule(1000, "cosine", prediction_type).double()
+    timesteps, gamma = torch.tensor([50, 300, 500, 700]), 5.0
+    generator = torch.Generator().manual_seed(0)
+    images, noise, error = (torch.randn(4, 1, 3, 3, generator=generator).double() for _ in range(3))
+    noisy, target = schedule.add_noise(images, noise, timesteps), schedule.target(images, noise, timesteps)
+    error_of_images = schedule.predicted_image(target + error, noisy, timesteps) - images
+    alpha_bar = schedule.alpha_bar[timesteps]
+    weights = torch.minimum(alpha_bar / (1 - alpha_bar), torch.tensor(gamma).double())
+    found = schedule.min_snr_weights(timesteps, gamma) * error.square().flatten(1).mean(1)
+    torch.testing.assert_close(found, weights * error_of_images.square().flatten(1).mean(1))
+    assert len(set((weights < gamma).tolist())) == 2  # both sides of gamma are tested

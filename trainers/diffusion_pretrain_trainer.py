@@ -186,7 +186,10 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
             prediction, target = self.network(images, noise, timesteps)
-        loss = functional.mse_loss(prediction.float(), target)
+        losses = (prediction.float() - target).square().flatten(1).mean(1)
+        if self.method.pretraining.min_snr_gamma is not None:
+            losses = losses * denoiser.schedule.min_snr_weights(timesteps, self.method.pretraining.min_snr_gamma)
+        loss = losses.mean()
         self.backward(loss)
         self.clip_and_step()
         denoiser.trained_iterations += 1
