@@ -130,7 +130,8 @@ def _plan(options: DemoOptions) -> Command:
     names = [name for name in asdict(options) if name not in ("unlabelled_images", "cases_per_hospital")]
     sizes = [part for name in names for part in (f"--{name.replace('_', '-')}", getattr(options, name))]
     return _command(
-        "nnunet-diffusion plan -d 1 -np 2 --blocks-per-stage 1 --hidden-features 64 32 --mirror-axes -1", *sizes
+        "nnunet-diffusion plan -d 1 -np 2 --clean --blocks-per-stage 1 --hidden-features 64 32 --mirror-axes -1",
+        *sizes,
     )
 
 
