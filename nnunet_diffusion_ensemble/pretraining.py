@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
@@ -17,7 +16,6 @@ from torch.optim.swa_utils import AveragedModel
 from nnunet_diffusion_ensemble.denoiser import Denoiser
 from nnunet_diffusion_ensemble.method import DenoiserSettings
 
-matplotlib.use("agg")
 TIMESTEP_KEY = "val_loss_per_timestep"
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
