@@ -5,6 +5,7 @@ They stand under the key `diffusion` of each configuration of the plans. Nothing
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from typing import Any, TypeVar
 
 PLANS_KEY = "diffusion"
@@ -29,7 +30,10 @@ class DenoiserSettings:
 
 @dataclass(frozen=True)
 class PretrainingSettings:
-    """Training of the denoiser. An epoch is nnU-Net's: a number of iterations."""
+    """Training of the denoiser. An epoch is nnU-Net's: a number of iterations.
+
+    `timestep_bands` are the inner edges of the bands of timesteps in which losses are logged.
+    """
 
     num_epochs: int = 1000
     num_iterations_per_epoch: int = 250
@@ -40,7 +44,7 @@ class PretrainingSettings:
     ema_decay: float = 0.9999
     validation_fraction: float = 0.05
     max_validation_images: int = 64
-    validation_timesteps: tuple[int, ...] = (10, 100, 250, 500, 750)
+    timestep_bands: tuple[int, ...] = (25, 100, 250, 500)
     save_samples_every: int = 50
     num_samples: int = 16
     num_sampling_steps: int = 50
@@ -101,11 +105,7 @@ class DiffusionMethod:
 
     def __post_init__(self) -> None:
         _check_timesteps("ensemble.timesteps", self.ensemble.timesteps, self.denoiser.num_diffusion_steps)
-        _check_timesteps(
-            "pretraining.validation_timesteps",
-            self.pretraining.validation_timesteps,
-            self.denoiser.num_diffusion_steps,
-        )
+        _check_bands(self.pretraining.timestep_bands, self.denoiser.num_diffusion_steps)
         _check_choice("ensemble.averaging", self.ensemble.averaging, AVERAGINGS)
         _check_choice("ensemble.head.interpolation", self.ensemble.head.interpolation, INTERPOLATIONS)
         _check_choice("training.optimizer", self.training.optimizer, OPTIMIZERS)
@@ -155,6 +155,15 @@ def _check_timesteps(name: str, timesteps: tuple[int, ...], num_diffusion_steps:
         raise ValueError(
             f"{PLANS_KEY}.{name} must lie between 0 and {num_diffusion_steps - 1} "
             f"(num_diffusion_steps is {num_diffusion_steps}), got {list(timesteps)}."
+        )
+
+
+def _check_bands(inner_edges: tuple[int, ...], num_diffusion_steps: int) -> None:
+    edges = (0, *inner_edges, num_diffusion_steps)
+    if any(start >= end for start, end in pairwise(edges)):
+        raise ValueError(
+            f"{PLANS_KEY}.pretraining.timestep_bands must rise and lie between 1 and {num_diffusion_steps - 1} "
+            f"(num_diffusion_steps is {num_diffusion_steps}), got {list(inner_edges)}."
         )
 
 

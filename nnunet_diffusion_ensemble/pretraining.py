@@ -1,22 +1,19 @@
-"""Parts of DDPM pretraining: network, weight average, learning rate, held-out images, progress picture."""
+"""Parts of DDPM pretraining: network, weight average, learning rate, time limit, held-out images."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
-from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from nnunet_diffusion_ensemble.denoiser import Denoiser
 from nnunet_diffusion_ensemble.method import DenoiserSettings
 
-TIMESTEP_KEY = "val_loss_per_timestep"
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -136,40 +133,3 @@ class HeldOutBatches:
     def _cycle(self) -> Iterator[dict]:
         while True:
             yield from self.batches
-
-
-class PretrainingLogger(LocalLogger):
-    """nnU-Net's logger with losses of the denoiser in place of Dice."""
-
-    def __init__(self, timesteps: Sequence[int]):
-        super().__init__()
-        self.timesteps = timesteps
-        for key in ("mean_fg_dice", "ema_fg_dice", "dice_per_class_or_region"):
-            del self.my_fantastic_logging[key]
-        self.my_fantastic_logging[TIMESTEP_KEY] = []
-
-    def plot_progress_png(self, output_folder: str) -> None:
-        """Writes progress.png: loss, held-out loss at each timestep, learning rate, duration of epochs."""
-        import matplotlib.pyplot as plt
-
-        log = self.my_fantastic_logging
-        epochs = range(min(len(values) for values in log.values()))
-        figure, axes = plt.subplots(2, 2, figsize=(14, 9), constrained_layout=True)
-        axes[0, 0].plot(epochs, log["train_losses"][: len(epochs)], label="training (random timesteps)")
-        axes[0, 0].plot(epochs, log["val_losses"][: len(epochs)], label="held out (fixed timesteps, averaged weights)")
-        for i, t in enumerate(self.timesteps):
-            axes[0, 1].plot(epochs, [losses[i] for losses in log[TIMESTEP_KEY][: len(epochs)]], label=f"t = {t}")
-        axes[1, 0].plot(epochs, log["lrs"][: len(epochs)])
-        times = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
-        axes[1, 1].plot(epochs, [end - start for start, end in times][: len(epochs)])
-        titles = ("loss", "held-out loss at each timestep", "learning rate", "duration of an epoch, seconds")
-        for axis, title in zip(axes.flat, titles, strict=True):
-            axis.set(title=title, xlabel="epoch")
-            axis.grid(alpha=0.3)
-        for axis in axes[0]:
-            axis.set_yscale("log")
-            axis.legend()
-        temporary = Path(output_folder) / "progress.partial.png"
-        figure.savefig(temporary, dpi=100)
-        plt.close(figure)
-        temporary.replace(Path(output_folder) / "progress.png")

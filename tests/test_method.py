@@ -80,8 +80,9 @@ def test_an_unknown_setting_is_named_with_its_place(settings: dict, message: str
         ({"ensemble": {"timesteps": [5, 1, 5]}}, r"ensemble.timesteps must be one or more different.*\[5, 1, 5\]"),
         ({"ensemble": {"timesteps": [1, 1000]}}, r"ensemble.timesteps must lie between 0 and 999 .*\[1, 1000\]"),
         ({"ensemble": {"timesteps": [-1]}}, r"ensemble.timesteps must lie between 0 and 999"),
-        ({"pretraining": {"validation_timesteps": []}}, "pretraining.validation_timesteps must be one or more"),
-        ({"pretraining": {"validation_timesteps": [1000]}}, "pretraining.validation_timesteps must lie between"),
+        ({"pretraining": {"timestep_bands": [100, 100]}}, "pretraining.timestep_bands must rise and lie between 1"),
+        ({"pretraining": {"timestep_bands": [0, 100]}}, "pretraining.timestep_bands must rise and lie between 1 and"),
+        ({"pretraining": {"timestep_bands": [1000]}}, "pretraining.timestep_bands must rise and lie between 1 and 999"),
         ({"denoiser": {"num_diffusion_steps": 100}}, r"between 0 and 99 \(num_diffusion_steps is 100\)"),
         ({"ensemble": {"averaging": "median"}}, "ensemble.averaging must be one of softmax, sigmoid, got 'median'"),
         ({"ensemble": {"head": {"interpolation": "cubic"}}}, "interpolation must be one of nearest, linear"),
@@ -131,7 +132,7 @@ def test_options_that_fit_each_other_are_taken_in_any_order(reverse: bool) -> No
     options = {
         "denoiser.num_diffusion_steps": 100,
         "ensemble.timesteps": (1, 50),
-        "pretraining.validation_timesteps": (10,),
+        "pretraining.timestep_bands": (10,),
     }
     method = DiffusionMethod().with_options(dict(sorted(options.items(), reverse=reverse)))
     assert (method.denoiser.num_diffusion_steps, method.ensemble.timesteps) == (100, (1, 50))

@@ -151,11 +151,12 @@ def test_held_out_loss_of_a_denoiser_that_predicts_zero_is_the_mean_square_of_it
 
 def test_held_out_loss_of_a_velocity_depends_on_the_timestep_by_the_schedule(started):
     # Images are 2 everywhere and nothing is predicted: the mean square of signal * noise - sigma * 2.
-    timesteps = {"pretraining.validation_timesteps": (0, 600)}
-    trainer = started({"denoiser.prediction_type": "v_prediction", "pretraining.seed": 4, **timesteps})
+    bands = {"pretraining.timestep_bands": (400,)}
+    trainer = started({"denoiser.prediction_type": "v_prediction", "pretraining.seed": 4, **bands})
     found = trainer.validation_step({"data": torch.full((1, 1, 16, 16), 2.0), "index": 0})["losses"]
     noise = np.random.RandomState(5).standard_normal(256)
-    alpha_bar = trainer.network.denoiser.schedule.alpha_bar[[0, 600]].double().numpy()[:, None]
+    # The first image stands at half the golden ratio, 0.309, of each band: 0.309 * 400 and 400 + 0.309 * 600.
+    alpha_bar = trainer.network.denoiser.schedule.alpha_bar[[123, 585]].double().numpy()[:, None]
     expected = ((np.sqrt(alpha_bar) * noise - np.sqrt(1 - alpha_bar) * 2) ** 2).mean(1)
     np.testing.assert_allclose(found[0], expected, rtol=1e-4)
 
@@ -173,8 +174,28 @@ def test_every_held_out_image_counts_the_same_whatever_its_batch(started):
     trainer = started()
     outputs = [{"losses": np.full((2, 5), 1.0)}, {"losses": np.full((1, 5), 4.0)}]
     trainer.on_validation_epoch_end(outputs)
-    assert trainer.logger.get_value("val_losses", step=-1) == 2.0
-    assert trainer.logger.get_value("val_loss_per_timestep", step=-1) == [2.0] * 5
+    assert trainer.logger.get_value("val_losses", step=-1) == pytest.approx(2.0)
+    assert trainer.logger.get_value("val_loss_per_band", step=-1) == [2.0] * 5
+
+
+def test_held_out_loss_is_the_mean_over_all_timesteps_as_in_training(started):
+    trainer = started({"pretraining.timestep_bands": (100, 250)})  # 100, 150 and 750 of 1000 timesteps
+    trainer.on_validation_epoch_end([{"losses": np.array([[8.0, 4.0, 2.0]])}])
+    assert trainer.logger.get_value("val_losses", step=-1) == pytest.approx(0.1 * 8 + 0.15 * 4 + 0.75 * 2)
+
+
+def test_training_loss_is_logged_by_the_timesteps_drawn(started, monkeypatch):
+    # At first nothing is predicted, and the loss is the mean square of the noise.
+    trainer = started({"pretraining.timestep_bands": (100, 250), "pretraining.min_snr_gamma": 5.0})
+    trainer.on_train_epoch_start()
+    drawn = torch.tensor([10, 99, 600])
+    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: drawn)
+    generator = trainer.noise_generator(trainer.method.pretraining.seed)
+    squares = torch.randn(3, 1, 16, 16, generator=generator).square().mean((1, 2, 3))
+    trainer.on_train_epoch_end([trainer.train_step({"data": torch.ones(3, 1, 16, 16)})])
+    found = trainer.logger.get_value("train_loss_per_band", step=-1)
+    assert [found[0], found[2]] == pytest.approx([float(squares[:2].mean()), float(squares[2])])  # without weights
+    assert np.isnan(found[1])
 
 
 def test_learning_rate_is_set_at_every_iteration(started, randn):

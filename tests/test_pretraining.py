@@ -1,9 +1,7 @@
 """Parts of the pretraining: weight average and learning rate against their formulas, the split of images, the log."""
 
 import math
-from pathlib import Path
 
-import imageio.v3 as imageio
 import numpy as np
 import pytest
 import torch
@@ -12,9 +10,7 @@ from torch import nn
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork
 from nnunet_diffusion_ensemble.pretraining import (
-    TIMESTEP_KEY,
     HeldOutBatches,
-    PretrainingLogger,
     PretrainingNetwork,
     TimeLimit,
     WarmupCosine,
@@ -228,33 +224,3 @@ def test_held_out_batches_repeat_endlessly_and_say_where_they_start():
     found = [next(batches) for _ in range(4)]
     assert [batch["index"] for batch in found] == [0, 2, 4, 0]
     assert [batch["data"].flatten().tolist() for batch in found] == [[0, 1], [2, 3], [4], [0, 1]]
-
-
-# ---- log
-
-
-def logged(num_epochs: int) -> PretrainingLogger:
-    logger = PretrainingLogger((10, 500))
-    for epoch in range(num_epochs):
-        for key in ("train_losses", "val_losses", "lrs", "epoch_start_timestamps", "epoch_end_timestamps"):
-            logger.log(key, 1.0 + epoch, epoch)
-        logger.log(TIMESTEP_KEY, [0.5, 0.25], epoch)
-    return logger
-
-
-def test_the_log_has_no_dice():
-    assert not [key for key in PretrainingLogger((10,)).my_fantastic_logging if "dice" in key]
-
-
-@pytest.mark.parametrize("num_epochs", [1, 3])
-def test_progress_picture_is_drawn_and_no_partial_one_left(num_epochs, tmp_path: Path):
-    logged(num_epochs).plot_progress_png(str(tmp_path))
-    assert [file.name for file in tmp_path.iterdir()] == ["progress.png"]
-    assert imageio.imread(tmp_path / "progress.png").std() > 0
-
-
-def test_progress_picture_leaves_an_epoch_in_progress_out(tmp_path: Path):
-    logger = logged(2)
-    logger.log("lrs", 0.1, 2)
-    logger.plot_progress_png(str(tmp_path))
-    assert (tmp_path / "progress.png").is_file()

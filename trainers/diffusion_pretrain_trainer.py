@@ -15,15 +15,12 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
-from torch.nn import functional
 
 from nnunet_diffusion_ensemble.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.network import fixed_noise
 from nnunet_diffusion_ensemble.pretraining import (
-    TIMESTEP_KEY,
     HeldOutBatches,
-    PretrainingLogger,
     PretrainingNetwork,
     TimeIsUp,
     TimeLimit,
@@ -32,6 +29,7 @@ from nnunet_diffusion_ensemble.pretraining import (
     hold_out,
     weight_average,
 )
+from nnunet_diffusion_ensemble.pretraining_log import TRAIN_BANDS, VAL_BANDS, PretrainingLogger, TimestepBands
 from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
 from nnunet_diffusion_ensemble.training import DiffusionTrainer
 from nnunet_diffusion_ensemble.unlabelled import preprocess_unlabelled, unlabelled_folder
@@ -60,7 +58,8 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.label_manager = LabelManager({"background": 0}, None)  # no label, region or ignore label plays a part
         self.time_limit = TimeLimit(settings.max_hours)
         self._best_ema: float | None = None
-        self.logger.local_logger = PretrainingLogger(settings.validation_timesteps)
+        self.bands = TimestepBands(settings.timestep_bands, self.method.denoiser.num_diffusion_steps)
+        self.logger.local_logger = PretrainingLogger(self.bands)
 
     @staticmethod
     def build_network_architecture(
@@ -173,6 +172,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         super().on_train_epoch_start()
         self.generator = self.noise_generator(self.method.pretraining.seed)
         self.iteration = self.current_epoch * self.num_iterations_per_epoch
+        self.band_totals = torch.zeros(2, len(self.bands.names), device=self.device)
 
     def train_step(self, batch: dict) -> dict:
         images = batch["data"].to(self.device, non_blocking=True)
@@ -187,6 +187,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         with self.autocast():
             prediction, target = self.network(images, noise, timesteps)
         losses = (prediction.float() - target).square().flatten(1).mean(1)
+        self.band_totals += self.bands.totals(timesteps, losses.detach())
         if self.method.pretraining.min_snr_gamma is not None:
             losses = losses * denoiser.schedule.min_snr_weights(timesteps, self.method.pretraining.min_snr_gamma)
         loss = losses.mean()
@@ -203,24 +204,30 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             torch.stack([torch.minimum(seen[0], scaled_images.min()), torch.maximum(seen[1], scaled_images.max())])
         )
 
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        super().on_train_epoch_end(train_outputs)
+        if self.is_ddp:
+            dist.all_reduce(self.band_totals)
+        counts, sums = self.band_totals.cpu()
+        self.logger.local_logger.log(TRAIN_BANDS, (sums / counts).tolist(), self.current_epoch)
+
     @torch.no_grad()
     def validation_step(self, batch: dict) -> dict:
-        """Loss of the averaged weights at fixed timesteps with noise fixed for each held-out image."""
+        """Loss of the averaged weights, with noise and one timestep in each band fixed for each held-out image."""
         images = batch["data"].to(self.device, non_blocking=True)
         seed = self.method.pretraining.seed + 1 + batch["index"]
         noise = fixed_noise(seed, images.shape).to(self.device)
         losses = []
-        for t in self.method.pretraining.validation_timesteps:
-            timesteps = torch.full((len(images),), t, device=self.device)
+        for timesteps in self.bands.fixed_timesteps(batch["index"], len(images)).to(self.device):
             with self.autocast():
                 prediction, target = self.averaged_network(images, noise, timesteps)
-            losses.append(functional.mse_loss(prediction.float(), target, reduction="none").flatten(1).mean(1))
+            losses.append((prediction.float() - target).square().flatten(1).mean(1))
         return {"losses": torch.stack(losses, dim=1).cpu().numpy()}
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
-        per_timestep = np.concatenate([output["losses"] for output in val_outputs]).mean(0)
-        self.logger.local_logger.log(TIMESTEP_KEY, per_timestep.tolist(), self.current_epoch)
-        self.logger.log("val_losses", float(per_timestep.mean()), self.current_epoch)
+        per_band = np.concatenate([output["losses"] for output in val_outputs]).mean(0)
+        self.logger.local_logger.log(VAL_BANDS, per_band.tolist(), self.current_epoch)
+        self.logger.log("val_losses", float(per_band @ self.bands.shares), self.current_epoch)
 
     # ---- end of an epoch, checkpoints
 
@@ -251,11 +258,10 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         return seconds.item()
 
     def _report_epoch(self) -> None:
-        per_timestep = self.logger.local_logger.get_value(TIMESTEP_KEY, step=-1)
-        shown = dict(zip(self.method.pretraining.validation_timesteps, np.round(per_timestep, 5).tolist(), strict=True))
-        self.print_to_log_file("train_loss", np.round(self.logger.get_value("train_losses", step=-1), decimals=5))
-        self.print_to_log_file("val_loss", np.round(self.logger.get_value("val_losses", step=-1), decimals=5))
-        self.print_to_log_file("val_loss at timesteps", shown)
+        for name, key in (("train_loss", TRAIN_BANDS), ("val_loss", VAL_BANDS)):
+            per_band = np.round(self.logger.local_logger.get_value(key, step=-1), 5).tolist()
+            self.print_to_log_file(name, np.round(self.logger.get_value(f"{name}es", step=-1), decimals=5))
+            self.print_to_log_file(f"{name} by timesteps", dict(zip(self.bands.names, per_band, strict=True)))
         self.print_to_log_file(f"Epoch time: {self.time_limit.epoch_seconds:.2f} s")
 
     def _save_samples(self, name: str) -> None:

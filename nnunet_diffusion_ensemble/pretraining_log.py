@@ -1,0 +1,86 @@
+"""How pretraining is going: losses by bands of timesteps, learning rate and time, logged and drawn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
+from torch import Tensor
+
+TRAIN_BANDS, VAL_BANDS = "train_loss_per_band", "val_loss_per_band"
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+class TimestepBands:
+    """The diffusion process cut into bands, in which losses are compared: they differ by orders of magnitude.
+
+    Args:
+        inner_edges: first timestep of each band but the first, which starts at 0.
+        num_diffusion_steps: end of the last band.
+    """
+
+    def __init__(self, inner_edges: Sequence[int], num_diffusion_steps: int):
+        self.starts, self.ends = (0, *inner_edges), (*inner_edges, num_diffusion_steps)
+        self.shares = np.subtract(self.ends, self.starts) / num_diffusion_steps
+
+    @property
+    def names(self) -> list[str]:
+        """First and last timestep of each band, e.g. `0-24`."""
+        return [f"{start}-{end - 1}" for start, end in zip(self.starts, self.ends, strict=True)]
+
+    def fixed_timesteps(self, first_image: int, num_images: int) -> Tensor:
+        """One timestep in each band for each held-out image, always the same; (bands, num_images).
+
+        The images of a set are spread evenly over a band (multiples of the golden ratio), so that their mean loss
+        estimates the mean over the band, as that of random timesteps in training does.
+        """
+        position = (np.arange(first_image, first_image + num_images) + 0.5) * GOLDEN_RATIO % 1
+        starts, ends = (np.array(values)[:, None] for values in (self.starts, self.ends))
+        return torch.from_numpy(starts + (position * (ends - starts)).astype(int))
+
+    def totals(self, timesteps: Tensor, losses: Tensor) -> Tensor:
+        """Number of timesteps (N,) in each band and sum of their losses (N,); (2, bands)."""
+        edges = torch.tensor(self.starts[1:], device=timesteps.device)
+        band = torch.bucketize(timesteps, edges, right=True)
+        totals = torch.zeros(2, len(self.starts), device=losses.device)
+        return totals.index_add_(1, band, torch.stack([torch.ones_like(losses), losses]))
+
+
+class PretrainingLogger(LocalLogger):
+    """nnU-Net's logger with losses of the denoiser in place of Dice."""
+
+    def __init__(self, bands: TimestepBands):
+        super().__init__()
+        self.bands = bands
+        for key in ("mean_fg_dice", "ema_fg_dice", "dice_per_class_or_region"):
+            del self.my_fantastic_logging[key]
+        self.my_fantastic_logging.update({TRAIN_BANDS: [], VAL_BANDS: []})
+
+    def plot_progress_png(self, output_folder: str) -> None:
+        """Writes progress.png: loss, loss in each band of timesteps, learning rate, duration of epochs."""
+        import matplotlib.pyplot as plt
+
+        log = self.my_fantastic_logging
+        epochs = range(min(len(values) for values in log.values()))
+        figure, axes = plt.subplots(2, 2, figsize=(14, 9), constrained_layout=True)
+        axes[0, 0].plot(epochs, log["train_losses"][: len(epochs)], "--", label="training")
+        axes[0, 0].plot(epochs, log["val_losses"][: len(epochs)], label="held out, averaged weights")
+        for i, name in enumerate(self.bands.names):
+            held_out, training = ([losses[i] for losses in log[key][: len(epochs)]] for key in (VAL_BANDS, TRAIN_BANDS))
+            axes[0, 1].plot(epochs, held_out, color=f"C{i}", label=f"timesteps {name}")
+            axes[0, 1].plot(epochs, training, "--", color=f"C{i}")
+        axes[1, 0].plot(epochs, log["lrs"][: len(epochs)])
+        times = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
+        axes[1, 1].plot(epochs, [end - start for start, end in times][: len(epochs)])
+        titles = ("loss", "loss by timesteps (dashed: training)", "learning rate", "duration of an epoch, seconds")
+        for axis, title in zip(axes.flat, titles, strict=True):
+            axis.set(title=title, xlabel="epoch")
+            axis.grid(alpha=0.3)
+        for axis in axes[0]:
+            axis.set_yscale("log")
+            axis.legend()
+        temporary = Path(output_folder) / "progress.partial.png"
+        figure.savefig(temporary, dpi=100)
+        plt.close(figure)
+        temporary.replace(Path(output_folder) / "progress.png")
