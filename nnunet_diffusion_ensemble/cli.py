@@ -65,6 +65,7 @@ METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
     ("--pretraining-batch-size", "pretraining.batch_size", int, False, "images in each of them"),
     ("--pretraining-learning-rate", "pretraining.learning_rate", float, False, "of the pretraining"),
     ("--min-snr-gamma", "pretraining.min_snr_gamma", float, False, "min-SNR weighting of its loss, e.g. 5"),
+    ("--precision", "pretraining.precision", str, False, "of the pretraining: float32, float16 or bfloat16"),
     ("--diffusion-steps", "denoiser.num_diffusion_steps", int, False, "length of the diffusion process"),
     ("--schedule", "denoiser.schedule", str, False, "noise schedule: cosine or linear"),
     ("--prediction-type", "denoiser.prediction_type", str, False, "what is predicted: epsilon or v_prediction"),

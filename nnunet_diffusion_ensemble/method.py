@@ -13,6 +13,7 @@ PUBLISHED_TIMESTEPS = (1, 10, 25, 50, 200, 400, 600, 800)
 AVERAGINGS = ("softmax", "sigmoid")
 INTERPOLATIONS = ("nearest", "linear")
 OPTIMIZERS = ("AdamW", "SGD")
+PRECISIONS = ("float32", "float16", "bfloat16")
 
 Settings = TypeVar("Settings")
 
@@ -32,7 +33,8 @@ class DenoiserSettings:
 class PretrainingSettings:
     """Training of the denoiser. An epoch is nnU-Net's: a number of iterations.
 
-    `timestep_bands` are the inner edges of the bands of timesteps in which losses are logged.
+    `timestep_bands` are the inner edges of the bands of timesteps in which losses are logged. `precision` None is
+    nnU-Net's: float16 on CUDA, float32 elsewhere.
     """
 
     num_epochs: int = 1000
@@ -51,6 +53,7 @@ class PretrainingSettings:
     seed: int = 12345
     max_hours: float | None = None
     min_snr_gamma: float | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ class DiffusionMethod:
         _check_bands(self.pretraining.timestep_bands, self.denoiser.num_diffusion_steps)
         _check_choice("ensemble.averaging", self.ensemble.averaging, AVERAGINGS)
         _check_choice("ensemble.head.interpolation", self.ensemble.head.interpolation, INTERPOLATIONS)
+        if self.pretraining.precision is not None:
+            _check_choice("pretraining.precision", self.pretraining.precision, PRECISIONS)
         _check_choice("training.optimizer", self.training.optimizer, OPTIMIZERS)
         for name, value in _numbers_that_must_be_positive(self).items():
             if value <= 0:

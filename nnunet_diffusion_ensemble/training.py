@@ -43,6 +43,7 @@ class DiffusionTrainer(nnUNetTrainer):
         self.enable_deep_supervision = False
         self.gradient_clip = GRADIENT_CLIP
         self.save_every = SAVE_EVERY
+        self.precision: str | None = None
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
         *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
@@ -61,8 +62,11 @@ class DiffusionTrainer(nnUNetTrainer):
         return network._orig_mod if isinstance(network, OptimizedModule) else network
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision where nnU-Net uses it: on CUDA."""
-        return torch.autocast(self.device.type) if self.device.type == "cuda" else nullcontext()
+        """Mixed precision: what the plans name, else nnU-Net's choice, which is float16 on CUDA."""
+        precision = self.precision or ("float16" if self.device.type == "cuda" else "float32")
+        if precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, precision))
 
     def noise_generator(self, seed: int) -> torch.Generator:
         """Random numbers that depend on seed, epoch and rank, so that a resumed run draws what it would have drawn."""

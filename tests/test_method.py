@@ -80,6 +80,7 @@ def test_an_unknown_setting_is_named_with_its_place(settings: dict, message: str
         ({"ensemble": {"timesteps": [5, 1, 5]}}, r"ensemble.timesteps must be one or more different.*\[5, 1, 5\]"),
         ({"ensemble": {"timesteps": [1, 1000]}}, r"ensemble.timesteps must lie between 0 and 999 .*\[1, 1000\]"),
         ({"ensemble": {"timesteps": [-1]}}, r"ensemble.timesteps must lie between 0 and 999"),
+        ({"pretraining": {"precision": "half"}}, "pretraining.precision must be one of float32, float16, bfloat16"),
         ({"pretraining": {"timestep_bands": [100, 100]}}, "pretraining.timestep_bands must rise and lie between 1"),
         ({"pretraining": {"timestep_bands": [0, 100]}}, "pretraining.timestep_bands must rise and lie between 1 and"),
         ({"pretraining": {"timestep_bands": [1000]}}, "pretraining.timestep_bands must rise and lie between 1 and 999"),

@@ -255,11 +255,60 @@ def test_the_latest_state_is_kept_every_few_epochs_but_not_beside_the_final_one(
     assert written == [set(), {"checkpoint_latest.pth"}, set(), set()]
 
 
-def test_instead_of_a_validation_samples_are_drawn(started):
-    trainer = started()
+def log_of(trainer: DiffusionPretrainTrainer) -> str:
+    return Path(trainer.log_file).read_text()
+
+
+def test_instead_of_a_validation_samples_are_drawn_and_compared(make_pretraining):
+    trainer = make_pretraining(6, {"pretraining.validation_fraction": 0.3})
+    trainer.initialize()
     trainer.perform_actual_validation()
     assert (Path(trainer.output_folder) / "samples.png").is_file()
     assert not (Path(trainer.output_folder) / "validation").exists()
+    # Four labelled cases and six unlabelled images; two of these, and one case, are held out.
+    assert "Memorisation check: the nearest of 8 training images is" in log_of(trainer)
+    assert "95% of 3 held-out images" in log_of(trainer)
+
+
+def test_samples_that_are_training_images_are_at_no_distance(make_pretraining, monkeypatch):
+    trainer = make_pretraining()
+    trainer.initialize()
+    trainer.get_tr_and_val_datasets()
+    patch = next(iter(trainer._training_patches()))[:2]
+    mirrored = patch.flip(-1)  # as this training's augmentation does
+    monkeypatch.setattr(diffusion_pretrain_trainer, "ddim_sample", lambda *arguments: mirrored)
+    trainer.perform_actual_validation()
+    assert "training images is 0.000 away from a sample" in log_of(trainer)
+
+
+# ---- precision
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [(None, torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)]
+)
+def test_the_network_computes_in_the_precision_of_the_plans(started, randn, precision, expected):
+    trainer, seen = started({"pretraining.precision": precision}), []
+    trainer.plain_network.denoiser.unet.encoder.stem.register_forward_hook(lambda *call: seen.append(call[2].dtype))
+    trainer.averaged_network.denoiser.unet.encoder.stages[0].blocks[0].conv1.conv.register_forward_hook(
+        lambda *call: seen.append(call[2].dtype)
+    )
+    trainer.on_train_epoch_start()
+    batch = {"data": randn(2, 1, 16, 16), "index": 0}
+    found = [trainer.train_step(batch)["loss"], trainer.validation_step(batch)["losses"]]
+    assert set(seen) == {expected}
+    assert all(values.dtype == np.float32 for values in found)
+    assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
+
+
+def test_bfloat16_learns_what_float32_learns(started, randn):
+    batches, losses = [randn(4, 1, 16, 16) for _ in range(6)], []
+    for precision in ("float32", "bfloat16"):
+        trainer = started({"pretraining.precision": precision, "pretraining.learning_rate": 0.01})
+        trainer.on_train_epoch_start()
+        losses.append([float(trainer.train_step({"data": batch})["loss"]) for batch in batches])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert losses[1] != losses[0]
 
 
 # ---- time limit

@@ -1,5 +1,6 @@
 """Pretraining of the denoiser on labelled and unlabelled images; labels are not used (DDPM, arXiv 2006.11239)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from time import time
 from typing import Any
@@ -17,6 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_diffusion_ensemble.image_dataset import ImageDataset
+from nnunet_diffusion_ensemble.memorisation import check_memorisation
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.network import fixed_noise
 from nnunet_diffusion_ensemble.pretraining import (
@@ -33,6 +35,8 @@ from nnunet_diffusion_ensemble.pretraining_log import TRAIN_BANDS, VAL_BANDS, Pr
 from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
 from nnunet_diffusion_ensemble.training import DiffusionTrainer
 from nnunet_diffusion_ensemble.unlabelled import preprocess_unlabelled, unlabelled_folder
+
+MOST_COMPARED_IMAGES, COMPARED_AT_ONCE = 5000, 64  # in the memorisation check
 
 
 class DiffusionPretrainTrainer(DiffusionTrainer):
@@ -52,6 +56,9 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.num_iterations_per_epoch = settings.num_iterations_per_epoch
         self.initial_lr = settings.learning_rate
         self.gradient_clip = settings.gradient_clip
+        self.precision = settings.precision
+        if self.precision in ("float32", "bfloat16"):
+            self.grad_scaler = None  # only float16 has a range too small for gradients
         self.weight_decay = 0.0
         self.oversample_foreground_percent = 0.0
         self.configuration_manager.configuration["batch_size"] = settings.batch_size
@@ -113,8 +120,9 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.print_to_log_file(
             f"Pretraining on {len(training)} images, {len(held_out)} held out ({len(unlabelled)} unlabelled among them)"
         )
+        self.training_images = self._image_dataset(training, folder, unlabelled)
         self.held_out = self._image_dataset(held_out, folder, unlabelled)
-        return self._image_dataset(training, folder, unlabelled), self.held_out
+        return self.training_images, self.held_out
 
     def _unlabelled_images(self) -> tuple[Path, list[str]]:
         dataset_name = self.plans_manager.dataset_name
@@ -147,12 +155,13 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         training, random_patches = super().get_dataloaders()
         if isinstance(random_patches, NonDetMultiThreadedAugmenter):
             random_patches._finish()
-        settings = self.method.pretraining
-        names = self.held_out.identifiers[: settings.max_validation_images]
-        images = central_patches(self.held_out, names, self.configuration_manager.patch_size)
-        held_out = HeldOutBatches(images, settings.batch_size)
+        held_out = HeldOutBatches(self._held_out_patches(), self.method.pretraining.batch_size)
         self.num_val_iterations_per_epoch = len(held_out)
         return training, held_out
+
+    def _held_out_patches(self) -> torch.Tensor:
+        names = self.held_out.identifiers[: self.method.pretraining.max_validation_images]
+        return central_patches(self.held_out, names, self.configuration_manager.patch_size)
 
     # ---- training
 
@@ -264,7 +273,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             self.print_to_log_file(f"{name} by timesteps", dict(zip(self.bands.names, per_band, strict=True)))
         self.print_to_log_file(f"Epoch time: {self.time_limit.epoch_seconds:.2f} s")
 
-    def _save_samples(self, name: str) -> None:
+    def _save_samples(self, name: str) -> torch.Tensor:
         settings = self.method.pretraining
         images = ddim_sample(
             self.averaged_network.denoiser,
@@ -274,6 +283,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             settings.seed,
         )
         save_sample_grid(images, Path(self.output_folder) / name)
+        return images
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint with the averaged weights as `network_weights` and the trained ones beside them."""
@@ -307,10 +317,22 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
     # ---- after training
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """There is nothing to segment: the held-out loss is logged, and samples are drawn."""
+        """There is nothing to segment: the held-out loss is logged, samples are drawn and compared with the images."""
+        if self.dataloader_train is None:  # nnU-Net's --val, without training
+            self.get_tr_and_val_datasets()
         if self.local_rank != 0:
             return
         losses = self.logger.get_value("val_losses", step=None)
         if losses:
             self.print_to_log_file(f"Held-out loss: last {losses[-1]:.5f}, best {min(losses):.5f}")
-        self._save_samples("samples.png")
+        samples = self._save_samples("samples.png")
+        *_, mirror_axes = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        report = check_memorisation(samples, self._held_out_patches(), self._training_patches(), mirror_axes or ())
+        self.print_to_log_file(str(report))
+
+    def _training_patches(self) -> Iterator[torch.Tensor]:
+        """Training images in batches, of very many a random choice."""
+        names = np.random.RandomState(self.method.pretraining.seed).permutation(self.training_images.identifiers)
+        for start in range(0, min(len(names), MOST_COMPARED_IMAGES), COMPARED_AT_ONCE):
+            batch = names[start : start + COMPARED_AT_ONCE].tolist()
+            yield central_patches(self.training_images, batch, self.configuration_manager.patch_size)
