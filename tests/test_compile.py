@@ -1,0 +1,62 @@
+"""torch.compile, which nnU-Net uses on CUDA: no graph breaks, the same results, checkpoints without its wrapper."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo import OptimizedModule
+
+from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
+from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork
+from nnunet_diffusion_ensemble.pretraining import PretrainingNetwork
+from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
+
+
+@pytest.fixture(autouse=True)
+def fresh_cache() -> Iterator[None]:
+    yield
+    torch._dynamo.reset()
+
+
+# Traced as by nnU-Net's call, but not compiled any further; a graph break is an error.
+compiled: Any = partial(torch.compile, backend="eager", fullgraph=True)
+
+
+@pytest.mark.parametrize("topology", ["2d", "3d_anisotropic"])
+def test_the_pretraining_network_compiles_without_a_graph_break(architecture, size_of, topology, randomise, randn):
+    network = randomise(PretrainingNetwork(architecture(topology), 2, DenoiserSettings()))
+    images, noise = randn(2, 2, *size_of(topology)), randn(2, 2, *size_of(topology))
+    timesteps = torch.tensor([3, 700])
+    for found, expected in zip(
+        compiled(network)(images, noise, timesteps), network(images, noise, timesteps), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_ensemble_network_compiles_without_a_graph_break(architecture, size_of, randomise, randn):
+    method = DiffusionMethod().with_options({"ensemble.timesteps": (1, 50, 400)})
+    size = size_of("2d")
+    network = randomise(TimestepEnsembleNetwork(architecture("2d"), 1, 2, method, size)).eval()
+    images, noise = randn(2, 1, *size), randn(3, 2, 1, *size)
+    torch.testing.assert_close(compiled(network)(images), network(images))
+    torch.testing.assert_close(compiled(network)(images, noise), network(images, noise))
+
+
+def test_a_compiled_pretraining_writes_the_checkpoint_of_a_plain_one(make_trainer, randn, monkeypatch, tmp_path):
+    batch, checkpoints = {"data": randn(2, 1, 16, 16), "index": 0}, []
+    for compiles in (False, True):
+        trainer = make_trainer(DiffusionPretrainTrainer)
+        monkeypatch.setattr(trainer, "_do_i_compile", lambda compiles=compiles: compiles)
+        monkeypatch.setattr(torch, "compile", compiled)
+        trainer.initialize()
+        assert isinstance(trainer.network, OptimizedModule) == compiles
+        trainer.on_train_epoch_start()
+        for _ in range(2):
+            trainer.train_step(batch)
+        checkpoints.append(tmp_path / f"{compiles}.pth")
+        trainer.save_checkpoint(str(checkpoints[-1]))
+    plain, ours = (torch.load(file, weights_only=False) for file in checkpoints)
+    for part in ("network_weights", "trained_weights"):
+        torch.testing.assert_close(ours[part], plain[part], rtol=1e-3, atol=1e-4)
