@@ -23,6 +23,8 @@ VARIANTS = {
     "EpsLinear": ["--prediction-type", "epsilon", "--schedule", "linear"],
     "VCosine": ["--prediction-type", "v_prediction", "--schedule", "cosine"],
     "VCosineMinSNR": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--min-snr-gamma", "5"],
+    # Not clipped at all, the weights make the loss that of the implied noise: its weighting with v as output.
+    "VCosineSNR": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--min-snr-gamma", "1e6"],
     "VLinear": ["--prediction-type", "v_prediction", "--schedule", "linear"],
 }
 COMMON = "--base-features 16 --blocks-per-stage 1 --mirror-axes -1 --epochs 3 --iterations 100 --pretraining-epochs 10"

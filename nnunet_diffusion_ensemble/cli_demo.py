@@ -27,7 +27,7 @@ from nnunet_diffusion_ensemble.demo_folder import DemoFolder, child_environment,
 SAMPLE = Path(__file__).resolve().parent / "sample"
 LUNGS, PLANS = "Dataset001_Lungs", "nnUNetDiffusionEnsemblePlans"
 LABELLED = "montgomery_labelled"
-NUM_STEPS = 8
+DENOISER, DENOISER_SIZE_PX = "chest-xray-64", 64  # ships with the package
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
@@ -54,8 +54,13 @@ TARGET = Hospital("shenzhen", "Dataset003_Shenzhen", "Shenzhen, another hospital
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Sizes of the demo; the defaults fit ten minutes on two cores."""
+    """Sizes of the demo; the defaults fit ten minutes on two cores.
 
+    `pretrain`: whether it pretrains a denoiser of its own; otherwise it takes the one that ships with the package, for
+    smaller images.
+    """
+
+    pretrain: bool = False
     base_features: int = 16
     pretraining_epochs: int = 20
     pretraining_iterations: int = 50
@@ -103,9 +108,10 @@ def lay_out_sample(folder: Path, options: DemoOptions) -> None:
             (xrays / name / part).mkdir(parents=True)
             for case in cases:
                 shutil.copy(SAMPLE / source / part / f"{case}.png", xrays / name / part)
-    (xrays / "nih").mkdir()
-    for path in sorted((SAMPLE / "nih").glob("*.png"))[: options.unlabelled_images]:
-        shutil.copy(path, xrays / "nih")
+    if options.pretrain:
+        (xrays / "nih").mkdir()
+        for path in sorted((SAMPLE / "nih").glob("*.png"))[: options.unlabelled_images]:
+            shutil.copy(path, xrays / "nih")
     shutil.copy(SAMPLE / "NOTICE.md", xrays)
 
 
@@ -121,18 +127,25 @@ def _command(line: str, *more: object) -> Command:
     return Command(program, (*arguments, *map(str, more)))
 
 
-def _convert(dataset: str, folder: str, *more: str) -> Command:
+def _convert(options: DemoOptions, dataset: str, folder: str, *more: str) -> Command:
     labelled = f"--images xrays/{folder}/images --masks xrays/{folder}/masks --labels lung=255"
-    return _command(f"nnunet-diffusion convert {dataset} {labelled}", *more, "--overwrite")
+    size = [] if options.pretrain else ["--resize", DENOISER_SIZE_PX, DENOISER_SIZE_PX]
+    return _command(f"nnunet-diffusion convert {dataset} {labelled}", *more, *size, "--overwrite")
 
 
 def _plan(options: DemoOptions) -> Command:
-    names = [name for name in asdict(options) if name not in ("unlabelled_images", "cases_per_hospital")]
-    sizes = [part for name in names for part in (f"--{name.replace('_', '-')}", getattr(options, name))]
-    return _command(
-        "nnunet-diffusion plan -d 1 -np 2 --clean --blocks-per-stage 1 --hidden-features 64 32 --mirror-axes -1",
-        *sizes,
-    )
+    line = "nnunet-diffusion plan -d 1 -np 2 --clean --hidden-features 64 32 --mirror-axes -1"
+    names = ["epochs", "iterations", "batch_size", "learning_rate"]
+    if options.pretrain:
+        line += " --blocks-per-stage 1"
+        names += ["base_features", *(name for name in asdict(options) if name.startswith("pretraining_"))]
+    else:
+        line += f" --denoiser {DENOISER}"
+    return _command(line, *(part for name in names for part in (_option(name), getattr(options, name))))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _trained(trainer: str, fold: str) -> str:
@@ -170,9 +183,9 @@ def steps(folder: Path, options: DemoOptions, device: str) -> Iterator[Step]:
         "data",
         "Turn folders of X-rays into nnU-Net data sets",
         (
-            _convert(LUNGS, LABELLED, "--unlabelled", "xrays/nih"),
-            _convert(SOURCE.dataset, SOURCE.name),
-            _convert(TARGET.dataset, TARGET.name),
+            _convert(options, LUNGS, LABELLED, *(["--unlabelled", "xrays/nih"] if options.pretrain else [])),
+            _convert(options, SOURCE.dataset, SOURCE.name),
+            _convert(options, TARGET.dataset, TARGET.name),
         ),
         TARGET.raw,
         before=partial(lay_out_sample, folder, options),
@@ -186,13 +199,14 @@ def steps(folder: Path, options: DemoOptions, device: str) -> Iterator[Step]:
         f"nnUNet_preprocessed/{LUNGS}/splits_final.json",
         after=partial(write_split, folder),
     )
-    yield Step(
-        "pretraining",
-        f"Pretrain the denoiser on {options.unlabelled_images + 10} X-rays, without labels",
-        (_train(folder, "all", "DiffusionPretrainTrainer", device),),
-        f"{_trained('DiffusionPretrainTrainer', 'all')}/checkpoint_final.pth",
-        partial(TrainingProgress, options.pretraining_epochs),
-    )
+    if options.pretrain:
+        yield Step(
+            "pretraining",
+            f"Pretrain the denoiser on {options.unlabelled_images + 10} X-rays, without labels",
+            (_train(folder, "all", "DiffusionPretrainTrainer", device),),
+            f"{_trained('DiffusionPretrainTrainer', 'all')}/checkpoint_final.pth",
+            partial(TrainingProgress, options.pretraining_epochs),
+        )
     yield Step(
         "training",
         "Train the head on 6 labelled cases of Montgomery (4 more for validation)",
@@ -217,17 +231,16 @@ def write_results(folder: Path) -> None:
     from nnunet_diffusion_ensemble.overlay import OverlayCase, write_overlay
     from nnunet_diffusion_ensemble.pixels import read_pixels
 
-    xrays = folder / "xrays"
-    training_masks = [xrays / LABELLED / "masks" / f"{case}.png" for case in _split()["train"]]
+    training_masks = [folder / f"nnUNet_raw/{LUNGS}/labelsTr/{case}.png" for case in _split()["train"]]
     scores, groups = [], {}
     for hospital in (SOURCE, TARGET):
-        made, references = folder / hospital.predictions, xrays / hospital.name / "masks"
-        scores.append(score(hospital.title, made / "summary.json", references, training_masks))
+        raw, made = folder / hospital.raw, folder / hospital.predictions
+        scores.append(score(hospital.title, made / "summary.json", raw / "labelsTr", training_masks))
         groups[hospital.title] = [
             OverlayCase(
                 case,
-                read_pixels(xrays / hospital.name / "images" / f"{case}.png")[0],
-                read_foreground(references / f"{case}.png"),
+                read_pixels(raw / "imagesTr" / f"{case}_0000.png")[0],
+                read_foreground(raw / "labelsTr" / f"{case}.png"),
                 read_foreground(made / f"{case}.png"),
                 dice,
             )
@@ -288,13 +301,15 @@ def run_demo(path: Path, options: DemoOptions | None = None, screen: Screen | No
     screen.say(f"Demo in {demo.path} on {'the GPU' if device == 'cuda' else 'the CPU'}; if interrupted, run it again.")
     try:
         with _terminated_like_interrupted():
+            num_steps = len(list(steps(demo.path, options, device)))
             for number, step in enumerate(steps(demo.path, options, device), 1):
                 done = demo.is_done(step.name, step.result)
-                screen.say(f"[{number}/{NUM_STEPS}] {step.title}{': done before' if done else ''}")
+                screen.say(f"[{number}/{num_steps}] {step.title}{': done before' if done else ''}")
                 if not done:
                     _run_step(step, demo, screen)
     except KeyboardInterrupt:
-        screen.say(f"\nInterrupted. Continue with: nnunet-diffusion demo {shlex.quote(str(demo.path))}")
+        more = " --pretrain" if options.pretrain else ""
+        screen.say(f"\nInterrupted. Continue with: nnunet-diffusion demo {shlex.quote(str(demo.path))}{more}")
         return INTERRUPTED
     screen.say(f"\n{(demo.path / 'results.txt').read_text()}")
     screen.say(f"Done in {clock(sum(demo.done_seconds.values()))}. {FAREWELL.format(folder=demo.path)}")
@@ -304,6 +319,6 @@ def run_demo(path: Path, options: DemoOptions | None = None, screen: Screen | No
 FAREWELL = """In {folder}:
   overlay.png      worst, median and best case of both hospitals
   summary.json     Dice of every case
-  nnUNet_results   the models; progress.png and samples.png show what the pretraining has learnt
+  nnUNet_results   the models; progress.png shows how they were trained
   environment.sh   `source` it there, and the commands above work in your shell
 Next, your own images: nnunet-diffusion convert --help"""

@@ -63,21 +63,42 @@ def test_the_environment_script_exports_the_demos_folders(tmp_path: Path, two_st
     assert f"export nnUNet_raw={tmp_path}/nnUNet_raw\n" in (tmp_path / "environment.sh").read_text()
 
 
-def test_the_sample_is_laid_out_without_a_case_in_two_places(tmp_path: Path) -> None:
-    lay_out_sample(tmp_path, DemoOptions())
+def test_steps_are_numbered(tmp_path: Path, two_steps: list[str]) -> None:
+    assert "[1/2] Do first" in run(tmp_path)[1]
+
+
+@pytest.mark.parametrize(("pretrain", "num_unlabelled"), [(False, 0), (True, 120)])
+def test_the_sample_is_laid_out_without_a_case_in_two_places(tmp_path: Path, pretrain, num_unlabelled) -> None:
+    lay_out_sample(tmp_path, DemoOptions(pretrain=pretrain))
     names = {
         f: {p.name for p in (tmp_path / "xrays" / f / "images").iterdir()}
         for f in ("montgomery_labelled", "montgomery_held_out", "shenzhen")
     }
     assert [len(files) for files in names.values()] == [10, 20, 40]
     assert len(set.union(*names.values())) == 70
-    assert len(list((tmp_path / "xrays" / "nih").iterdir())) == 120
+    assert len(list((tmp_path / "xrays").glob("nih/*"))) == num_unlabelled
 
 
-def test_commands_that_are_shown_run_as_they_are_in_the_folder(tmp_path: Path) -> None:
-    shown = [str(command) for step in steps(tmp_path, DemoOptions(), "cpu") for command in step.commands]
-    assert len(list(steps(tmp_path, DemoOptions(), "cpu"))) == cli_demo.NUM_STEPS
-    assert not any(str(tmp_path) in command for command in shown)
+def commands_of(folder: Path, pretrain: bool) -> str:
+    options = DemoOptions(pretrain=pretrain)
+    return "\n".join(str(command) for step in steps(folder, options, "cpu") for command in step.commands)
+
+
+@pytest.mark.parametrize("pretrain", [False, True])
+def test_commands_that_are_shown_run_as_they_are_in_the_folder(tmp_path: Path, pretrain) -> None:
+    assert str(tmp_path) not in commands_of(tmp_path, pretrain)
+
+
+def test_the_demo_pretrains_only_on_request(tmp_path: Path) -> None:
+    shown = {pretrain: commands_of(tmp_path, pretrain) for pretrain in (False, True)}
+    assert {pretrain: "DiffusionPretrainTrainer" in text for pretrain, text in shown.items()} == {
+        False: False,
+        True: True,
+    }
+    assert {pretrain: "--denoiser chest-xray-64" in text for pretrain, text in shown.items()} == {
+        False: True,
+        True: False,
+    }
 
 
 def test_a_training_that_has_a_checkpoint_is_continued(tmp_path: Path) -> None:
