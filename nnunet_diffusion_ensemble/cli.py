@@ -64,7 +64,7 @@ METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
     ("--pretraining-iterations", "pretraining.num_iterations_per_epoch", int, False, "iterations in each of them"),
     ("--pretraining-batch-size", "pretraining.batch_size", int, False, "images in each of them"),
     ("--pretraining-learning-rate", "pretraining.learning_rate", float, False, "of the pretraining"),
-    ("--min-snr-gamma", "pretraining.min_snr_gamma", float, False, "min-SNR weighting of its loss, e.g. 5"),
+    ("--min-snr-gamma", "pretraining.min_snr_gamma", float, False, "min-SNR weighting of its loss (5); 0 for none"),
     ("--precision", "pretraining.precision", str, False, "of the pretraining: float32, float16 or bfloat16"),
     ("--diffusion-steps", "denoiser.num_diffusion_steps", int, False, "length of the diffusion process"),
     ("--schedule", "denoiser.schedule", str, False, "noise schedule: cosine or linear"),

@@ -24,7 +24,7 @@ class DenoiserSettings:
 
     num_diffusion_steps: int = 1000
     schedule: str = "cosine"
-    prediction_type: str = "epsilon"
+    prediction_type: str = "v_prediction"
     input_scale: tuple[float, ...] = (1.0,)
     input_shift: tuple[float, ...] = (0.0,)
 
@@ -34,7 +34,7 @@ class PretrainingSettings:
     """Training of the denoiser. An epoch is nnU-Net's: a number of iterations.
 
     `timestep_bands` are the inner edges of the bands of timesteps in which losses are logged. `precision` None is
-    nnU-Net's: float16 on CUDA, float32 elsewhere.
+    nnU-Net's: float16 on CUDA, float32 elsewhere. `min_snr_gamma` 0 weighs all timesteps alike.
     """
 
     num_epochs: int = 1000
@@ -52,7 +52,7 @@ class PretrainingSettings:
     num_sampling_steps: int = 50
     seed: int = 12345
     max_hours: float | None = None
-    min_snr_gamma: float | None = None
+    min_snr_gamma: float = 5.0
     precision: str | None = None
 
 
@@ -114,6 +114,11 @@ class DiffusionMethod:
         if self.pretraining.precision is not None:
             _check_choice("pretraining.precision", self.pretraining.precision, PRECISIONS)
         _check_choice("training.optimizer", self.training.optimizer, OPTIMIZERS)
+        if self.pretraining.min_snr_gamma < 0:
+            raise ValueError(
+                f"{PLANS_KEY}.pretraining.min_snr_gamma must be positive, or 0 to weigh all timesteps alike, got "
+                f"{self.pretraining.min_snr_gamma}."
+            )
         for name, value in _numbers_that_must_be_positive(self).items():
             if value <= 0:
                 raise ValueError(f"{PLANS_KEY}.{name} must be positive, got {value}.")
@@ -182,9 +187,8 @@ def _numbers_that_must_be_positive(method: DiffusionMethod) -> dict[str, float]:
     numbers: dict[str, float] = {"ensemble.images_per_pass": ensemble.images_per_pass}
     for name in ("num_epochs", "num_iterations_per_epoch", "batch_size", "learning_rate", "num_samples"):
         numbers[f"pretraining.{name}"] = getattr(pretraining, name)
-    for name in ("max_hours", "min_snr_gamma"):
-        if getattr(pretraining, name) is not None:
-            numbers[f"pretraining.{name}"] = getattr(pretraining, name)
+    if pretraining.max_hours is not None:
+        numbers["pretraining.max_hours"] = pretraining.max_hours
     for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "learning_rate"):
         numbers[f"training.{name}"] = getattr(training, name)
     return numbers

@@ -143,7 +143,7 @@ def test_no_more_images_are_held_in_memory_than_the_plans_allow(make_pretraining
 
 
 def test_held_out_loss_of_a_denoiser_that_predicts_zero_is_the_mean_square_of_its_fixed_noise(started, randn):
-    trainer = started({"pretraining.seed": 100})
+    trainer = started({"denoiser.prediction_type": "epsilon", "pretraining.seed": 100})
     found = trainer.validation_step({"data": randn(2, 1, 16, 16), "index": 6})["losses"]
     noise = np.random.RandomState(100 + 1 + 6).standard_normal((2, 256))
     np.testing.assert_allclose(found, np.repeat((noise**2).mean(1)[:, None], 5, axis=1), rtol=1e-5)
@@ -186,7 +186,7 @@ def test_held_out_loss_is_the_mean_over_all_timesteps_as_in_training(started):
 
 def test_training_loss_is_logged_by_the_timesteps_drawn(started, monkeypatch):
     # At first nothing is predicted, and the loss is the mean square of the noise.
-    trainer = started({"pretraining.timestep_bands": (100, 250), "pretraining.min_snr_gamma": 5.0})
+    trainer = started({"pretraining.timestep_bands": (100, 250), "denoiser.prediction_type": "epsilon"})
     trainer.on_train_epoch_start()
     drawn = torch.tensor([10, 99, 600])
     monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: drawn)
@@ -211,8 +211,9 @@ def test_learning_rate_is_set_at_every_iteration(started, randn):
 
 def test_the_denoiser_learns_to_find_the_noise_in_constant_images(started):
     # There eps = (x - signal * 1) / sigma, while predicting zero, as at the start, costs 1.
-    options = {"learning_rate": 0.02, "num_iterations_per_epoch": 30, "num_epochs": 1, "ema_decay": 0.9}
-    trainer = started({f"pretraining.{name}": value for name, value in options.items()})
+    options = {"learning_rate": 0.02, "num_iterations_per_epoch": 30, "num_epochs": 1, "min_snr_gamma": 0}
+    options = {f"pretraining.{name}": value for name, value in options.items()}
+    trainer = started({"denoiser.prediction_type": "epsilon", **options})
     trainer.on_train_epoch_start()
     losses = [trainer.train_step({"data": torch.ones(4, 1, 16, 16)})["loss"] for _ in range(30)]
     assert losses[0] == pytest.approx(1.0, abs=0.1)
@@ -220,7 +221,8 @@ def test_the_denoiser_learns_to_find_the_noise_in_constant_images(started):
 
 
 def test_min_snr_weights_the_loss_of_each_image(started):
-    plain, weighted = started(), started({"pretraining.min_snr_gamma": 5.0})
+    epsilon = {"denoiser.prediction_type": "epsilon"}
+    plain, weighted = (started({"pretraining.min_snr_gamma": gamma, **epsilon}) for gamma in (0, 5.0))
     losses = []
     for trainer in (plain, weighted):
         trainer.on_train_epoch_start()

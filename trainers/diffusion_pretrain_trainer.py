@@ -197,7 +197,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             prediction, target = self.network(images, noise, timesteps)
         losses = (prediction.float() - target).square().flatten(1).mean(1)
         self.band_totals += self.bands.totals(timesteps, losses.detach())
-        if self.method.pretraining.min_snr_gamma is not None:
+        if self.method.pretraining.min_snr_gamma > 0:
             losses = losses * denoiser.schedule.min_snr_weights(timesteps, self.method.pretraining.min_snr_gamma)
         loss = losses.mean()
         self.backward(loss)
