@@ -6,8 +6,6 @@ forward pass: it keeps alpha-bar outside the module's buffers and casts it in pl
 one half-precision call spoils it for good.
 """
 
-from typing import Any
-
 import torch
 from monai.networks.schedulers.scheduler import NoiseSchedules
 from torch import Tensor, nn
@@ -57,17 +55,18 @@ class NoiseSchedule(nn.Module):
         self.register_buffer("alpha_bar", alpha_bar_of(schedule, num_diffusion_steps))
         self.is_known = schedule != FROM_CHECKPOINT
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self.is_known = not bool(self.alpha_bar.isnan().any())  # kept, as looking into a tensor halts a GPU
-
-    def signal_and_noise(self, timesteps: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
-        """sqrt(alpha_bar) and sqrt(1 - alpha_bar) of timesteps (N,), shaped to multiply `ndim`-dimensional data."""
+    def _check_known(self) -> None:
+        if not self.is_known:
+            self.is_known = not bool(self.alpha_bar.isnan().any())  # remembered: looking into a tensor halts a GPU
         if not self.is_known:
             raise RuntimeError(
                 "The noise schedule of this denoiser comes with its weights (schedule 'checkpoint'), and no weights "
                 "have been loaded. Load them first, with -pretrained_weights or pretrained_checkpoint in the plans."
             )
+
+    def signal_and_noise(self, timesteps: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
+        """sqrt(alpha_bar) and sqrt(1 - alpha_bar) of timesteps (N,), shaped to multiply `ndim`-dimensional data."""
+        self._check_known()
         alpha_bar = self.alpha_bar[timesteps].reshape(-1, *[1] * (ndim - 1))
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 

@@ -73,6 +73,25 @@ def test_a_folder_that_is_no_ddpm_of_diffusers_is_refused(
         read_foreign(source)
 
 
+def test_weights_that_do_not_belong_to_the_configuration_are_refused(by_diffusers: Make) -> None:
+    source = by_diffusers().source
+    config = Path(source.partition(":")[2]) / "config.json"
+    blocks = ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"]
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"down_block_types": blocks}))
+    with pytest.raises(ValueError, match=r"not those of its config.json: missing are \['down_blocks\.2\.attentions"):
+        read_foreign(source)
+
+
+@pytest.mark.parametrize("encoder", ["vae", "vqvae"])
+def test_a_latent_diffusion_model_is_refused(encoder: str, by_diffusers: Make) -> None:
+    source = by_diffusers(as_pipeline=True).source
+    (Path(source.partition(":")[2]) / encoder).mkdir()
+    with pytest.raises(
+        ValueError, match=rf"is a latent diffusion model \({encoder}/\): its U-Net does not read images"
+    ):
+        read_foreign(source)
+
+
 @pytest.mark.parametrize(
     ("unet", "message"),
     [
@@ -112,6 +131,8 @@ def test_a_diffusers_model_that_cannot_be_wrapped_is_refused_with_the_reason(
             r"not those of the U-Net that its arguments describe.*\n.*in the file, .*by its arguments",
         ),
         ({"image_range": [1, 1]}, r"image_range in .* must be \[lowest, highest\], got \[1, 1\]"),
+        ({"image_range": 1}, r"image_range in .* must be \[lowest, highest\], got 1"),
+        ({"image_size": 64}, r"image_size in .* must be 2 numbers, \[64, 64, ...\], got 64"),
         ({"network": {"spatial_dims": 2}}, "does not say its number of channels: in_channels is None"),
     ],
 )

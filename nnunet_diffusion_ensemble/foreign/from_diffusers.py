@@ -27,8 +27,8 @@ def read_diffusers(folder: Path) -> SavedModel:
         raise ValueError(f"diffusers cannot read the model in {unet_folder}: {error}") from error
     if info["missing_keys"] or info["unexpected_keys"]:
         raise ValueError(
-            f"The weights in {unet_folder} are not those of its config.json: missing are {info['missing_keys'][:3]}, "
-            f"unexpected {info['unexpected_keys'][:3]}."
+            f"The weights in {unet_folder} are not those of its config.json: missing are "
+            f"{sorted(info['missing_keys'])[:3]}, unexpected {sorted(info['unexpected_keys'])[:3]}."
         )
     known = inspect.signature(diffusers.UNet2DModel.__init__).parameters
     arguments = json.loads(json.dumps({name: value for name, value in model.config.items() if name in known}))
@@ -47,6 +47,9 @@ def read_diffusers(folder: Path) -> SavedModel:
 def _diffusers_folders(folder: Path) -> tuple[Path, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}. Name one that save_pretrained of diffusers wrote.")
+    for encoder in ("vqvae", "vae"):
+        if (folder / encoder).is_dir():
+            raise ValueError(f"{folder} is a latent diffusion model ({encoder}/): its U-Net does not read images.")
     is_pipeline = (folder / "unet").is_dir()
     unet, scheduler = (folder / "unet", folder / "scheduler") if is_pipeline else (folder, folder)
     if not (unet / "config.json").is_file():

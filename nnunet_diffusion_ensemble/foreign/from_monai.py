@@ -7,6 +7,7 @@ from nnunet_diffusion_ensemble.foreign.saved_model import (
     SavedModel,
     find_weights,
     image_range_of,
+    image_size_of,
     read_json,
     read_weights,
 )
@@ -42,5 +43,5 @@ def read_monai(path: Path) -> SavedModel:
         str(values["scheduler"].get("prediction_type", "epsilon")),
         values["scheduler"].get("variance_type") in LEARNED_VARIANCES,
         image_range_of(values, description),
-        tuple(values["image_size"]) if "image_size" in values else None,
+        image_size_of(values, values["network"].get("spatial_dims"), description),
     )

@@ -103,8 +103,28 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def image_range_of(values: Mapping[str, Any], description: Path) -> tuple[float, float]:
-    """`image_range` of a JSON beside weights; IMAGE_RANGE if it says nothing."""
-    low, high = image_range = values.get("image_range", IMAGE_RANGE)
-    if not low < high:
-        raise ValueError(f"image_range in {description} must be [lowest, highest], got {list(image_range)}.")
-    return float(low), float(high)
+    """`image_range` of a JSON beside weights; IMAGE_RANGE if it says nothing.
+
+    Raises:
+        ValueError: if it is not a lower and a higher number.
+    """
+    image_range = values.get("image_range", IMAGE_RANGE)
+    if not _are_numbers(image_range, 2) or not image_range[0] < image_range[1]:
+        raise ValueError(f"image_range in {description} must be [lowest, highest], got {image_range!r}.")
+    return float(image_range[0]), float(image_range[1])
+
+
+def image_size_of(values: Mapping[str, Any], dimension: Any, description: Path) -> tuple[int, ...] | None:
+    """`image_size` of a JSON beside weights; None if it says nothing.
+
+    Raises:
+        ValueError: if it is not one number for each axis.
+    """
+    size = values.get("image_size")
+    if size is not None and not _are_numbers(size, dimension):
+        raise ValueError(f"image_size in {description} must be {dimension} numbers, [64, 64, ...], got {size!r}.")
+    return None if size is None else tuple(map(int, size))
+
+
+def _are_numbers(value: Any, length: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length and all(isinstance(v, int | float) for v in value)
