@@ -204,7 +204,7 @@ def _unet_weights(library: str, saved: SavedModel, channels: int) -> dict[str, T
     """Under the names of our state dict, and without the half of the output that is a variance."""
     layers, weights = LAYERS[library], dict(saved.weights)
     if saved.learns_variance:
-        for name in (f"{layers.last}.weight", f"{layers.last}.bias"):
+        for name in {f"{layers.last}.weight", f"{layers.last}.bias"} & set(weights):
             weights[name] = weights[name][:channels].clone()
     return {layers.prefix + name: weight for name, weight in weights.items()}
 

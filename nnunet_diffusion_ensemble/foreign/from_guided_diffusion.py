@@ -114,6 +114,8 @@ def _guided_flags(values: Mapping[str, Any], description: Path) -> dict[str, Any
     flags = FLAGS | {name: values[name] for name in values if name in FLAGS}
     if flags["class_cond"]:
         raise ValueError(f"class_cond is set in {description}: a model that needs a class cannot read unknown images.")
+    if flags["diffusion_steps"] < 2:
+        raise ValueError(f"diffusion_steps in {description} must be 2 or more, got {flags['diffusion_steps']}.")
     flags["attention_resolutions"] = _numbers(flags["attention_resolutions"], "attention_resolutions", description)
     if flags["channel_mult"] in ("", []):
         if flags["image_size"] not in CHANNEL_MULT:
