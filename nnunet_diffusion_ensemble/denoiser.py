@@ -6,7 +6,7 @@ a frozen timestep is an ordinary `ResidualEncoderUNet`.
 
 import math
 import pydoc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -16,6 +16,7 @@ from dynamic_network_architectures.building_blocks.simple_conv_blocks import Con
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 
+from nnunet_diffusion_ensemble.denoising_unet import DenoisingUNet
 from nnunet_diffusion_ensemble.method import DenoiserSettings
 from nnunet_diffusion_ensemble.schedule import NoiseSchedule
 
@@ -88,7 +89,7 @@ def _run(module: Any, x: Tensor, embedding: Tensor) -> Tensor:
     return module(x)
 
 
-class TimestepUNet(nn.Module):
+class TimestepUNet(DenoisingUNet):
     """U-Net with nnU-Net's topology and parameter names that knows the timestep.
 
     Args:
@@ -125,24 +126,12 @@ class TimestepUNet(nn.Module):
         _make_norms_timestep_dependent(self)
         self.embedding = TimestepEmbedding()
         self.feature_channels = tuple(self.encoder.output_channels[-2::-1])
+        self.size_divisors = tuple(math.prod(strides) for strides in zip(*self.encoder.strides, strict=True))
         self.output = unet.encoder.conv_op(self.feature_channels[-1], input_channels, 1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(cast(Tensor, self.output.bias))
 
-    @property
-    def dimension(self) -> int:
-        """2 or 3."""
-        return self.output.weight.ndim - 2
-
-    def check_size(self, size: Sequence[int]) -> None:
-        """Raises ValueError for a spatial size that the topology cannot halve and double without a remainder."""
-        factors = [math.prod(strides) for strides in zip(*self.encoder.strides, strict=True)]
-        if len(size) != self.dimension or any(n % factor for n, factor in zip(size, factors, strict=True)):
-            allowed = " x ".join(f"multiples of {factor}" for factor in factors)
-            raise ValueError(f"This denoiser makes images of {allowed}, not {' x '.join(map(str, size))}.")
-
     def features(self, noisy_images: Tensor, timesteps: Tensor) -> list[Tensor]:
-        """Outputs of all decoder levels, coarsest first; the last has the size of the image."""
         embedding = self.embedding(timesteps)
         x = _run(self.encoder.stem, noisy_images, embedding)
         skips = []
@@ -159,15 +148,23 @@ class TimestepUNet(nn.Module):
         return self.output(self.features(noisy_images, timesteps)[-1])
 
 
+def _build_unet(architecture: Mapping[str, Any], input_channels: int, settings: DenoiserSettings) -> DenoisingUNet:
+    if settings.library is None:
+        return TimestepUNet(architecture, input_channels)
+    from nnunet_diffusion_ensemble.foreign.unets import build_library_unet  # the libraries are slow to import
+
+    return build_library_unet(settings.library, input_channels)
+
+
 class Denoiser(nn.Module):
     """A U-Net together with its schedule and input scaling: all that is needed to use it, saved in one state dict.
 
     Buffers that are saved with the weights: `schedule.alpha_bar`, `input_scale`, `input_shift`, `intensity_range`
     (lowest and highest scaled value seen in pretraining; sampling is clipped to it) and `trained_iterations` (0 means
-    random weights).
+    random weights, -1 weights that were trained elsewhere).
 
     Args:
-        architecture: `architecture` of a configuration of the plans.
+        architecture: `architecture` of a configuration of the plans; not read where `settings.library` names a U-Net.
         input_channels: channels of the image.
         settings: diffusion process and input scaling.
     """
@@ -185,7 +182,7 @@ class Denoiser(nn.Module):
                     f"diffusion.denoiser.{name} of the plans has {len(values)} values, the images have "
                     f"{input_channels} channels. Give one value, or one for each channel."
                 )
-        self.unet = TimestepUNet(architecture, input_channels)
+        self.unet = _build_unet(architecture, input_channels, settings)
         self.schedule = NoiseSchedule(settings.num_diffusion_steps, settings.schedule, settings.prediction_type)
         per_channel = (1, input_channels, *[1] * self.unet.dimension)
         self.register_buffer("input_scale", torch.tensor(settings.input_scale).reshape(1, -1, *per_channel[2:]))
@@ -197,7 +194,7 @@ class Denoiser(nn.Module):
 
     @property
     def is_pretrained(self) -> bool:
-        return bool(self.trained_iterations > 0)
+        return bool(self.trained_iterations != 0)
 
     def scaled(self, images: Tensor) -> Tensor:
         """Preprocessed images in the range that the diffusion process works in."""

@@ -4,11 +4,12 @@ They stand under the key `diffusion` of each configuration of the plans. Nothing
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any, TypeVar
 
 PLANS_KEY = "diffusion"
+LIBRARIES = ("diffusers", "monai", "guided_diffusion")
 PUBLISHED_TIMESTEPS = (1, 10, 25, 50, 200, 400, 600, 800)
 AVERAGINGS = ("softmax", "sigmoid")
 INTERPOLATIONS = ("nearest", "linear")
@@ -19,14 +20,26 @@ Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True)
+class LibrarySettings:
+    """A U-Net of another library: its name, one of LIBRARIES, and the arguments of its constructor as JSON."""
+
+    name: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DenoiserSettings:
-    """The diffusion process and what the denoiser sees: `input_scale * image + input_shift`, per channel."""
+    """The diffusion process and what the denoiser sees: `input_scale * image + input_shift`, per channel.
+
+    `library` names the U-Net of a denoiser that was trained elsewhere; None is ours, built from `architecture`.
+    """
 
     num_diffusion_steps: int = 1000
     schedule: str = "cosine"
     prediction_type: str = "v_prediction"
     input_scale: tuple[float, ...] = (1.0,)
     input_shift: tuple[float, ...] = (0.0,)
+    library: LibrarySettings | None = field(default=None, metadata={"settings": LibrarySettings})
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,8 @@ class DiffusionMethod:
         if self.pretraining.precision is not None:
             _check_choice("pretraining.precision", self.pretraining.precision, PRECISIONS)
         _check_choice("training.optimizer", self.training.optimizer, OPTIMIZERS)
+        if self.denoiser.library is not None:
+            _check_choice("denoiser.library.name", self.denoiser.library.name, LIBRARIES)
         if self.pretraining.min_snr_gamma < 0:
             raise ValueError(
                 f"{PLANS_KEY}.pretraining.min_snr_gamma must be positive, or 0 to weigh all timesteps alike, got "
@@ -199,10 +214,12 @@ def _from_dict(cls: type[Settings], values: Mapping[str, Any], where: str) -> Se
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(f"Unknown settings {unknown} in {where!r} of the plans. Allowed: {sorted(known)}.")
-    return cls(**{name: _read(known[name].default_factory, value, f"{where}.{name}") for name, value in values.items()})
+    return cls(**{name: _read(known[name], value, f"{where}.{name}") for name, value in values.items()})
 
 
-def _read(default_factory: Any, value: Any, where: str) -> Any:
+def _read(setting: Field, value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
-        return _from_dict(default_factory, value, where)
+        if setting.default_factory is dict:  # what stands in it is another library's
+            return dict(value)
+        return _from_dict(setting.metadata.get("settings", setting.default_factory), value, where)
     return tuple(value) if isinstance(value, list) else value

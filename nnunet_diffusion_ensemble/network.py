@@ -30,6 +30,9 @@ class TimestepEnsembleNetwork(nn.Module):
         num_classes: channels of the result (nnU-Net's `num_segmentation_heads`).
         method: settings of the method.
         patch_size: spatial size for which the noise of prediction is kept at hand.
+
+    Raises:
+        ValueError: if the denoiser cannot work on images of that size.
     """
 
     noise: Tensor
@@ -47,6 +50,7 @@ class TimestepEnsembleNetwork(nn.Module):
         self.settings = method.ensemble
         self.denoiser = FrozenDenoiser(architecture, input_channels, method.denoiser)
         unet = self.denoiser.unet
+        unet.check_size(patch_size)
         self.head = PixelClassifier(unet.feature_channels, num_classes, unet.dimension, self.settings.head)
         self.average = AVERAGE[self.settings.averaging]
         self.register_buffer("timesteps", torch.tensor(self.settings.timesteps), persistent=False)

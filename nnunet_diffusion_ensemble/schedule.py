@@ -11,19 +11,25 @@ from monai.networks.schedulers.scheduler import NoiseSchedules
 from torch import Tensor, nn
 
 SCHEDULES = {"cosine": "cosine", "linear": "linear_beta"}
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+FROM_CHECKPOINT = "checkpoint"  # alpha-bar comes with the weights
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 def alpha_bar_of(schedule: str, num_diffusion_steps: int) -> Tensor:
     """Share of the signal's variance left at each timestep, shape (steps,), falling from nearly 1 to nearly 0.
 
+    The schedule `checkpoint` gives NaN, to be replaced by what comes with the weights.
+
     Raises:
         ValueError: for an unknown schedule or fewer than two steps.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"Unknown noise schedule {schedule!r}. Allowed: {', '.join(SCHEDULES)}.")
+    if schedule not in (*SCHEDULES, FROM_CHECKPOINT):
+        allowed = ", ".join((*SCHEDULES, FROM_CHECKPOINT))
+        raise ValueError(f"Unknown noise schedule {schedule!r}. Allowed: {allowed}.")
     if num_diffusion_steps < 2:
         raise ValueError(f"A diffusion process needs at least 2 steps, got {num_diffusion_steps}.")
+    if schedule == FROM_CHECKPOINT:
+        return torch.full((num_diffusion_steps,), torch.nan)
     found = NoiseSchedules[SCHEDULES[schedule]](num_diffusion_steps)
     return found[2] if isinstance(found, tuple) else torch.cumprod(1 - found, dim=0)
 
@@ -35,8 +41,8 @@ class NoiseSchedule(nn.Module):
 
     Args:
         num_diffusion_steps: length of the diffusion process; timesteps run from 0 to this number less one.
-        schedule: `cosine` or `linear`.
-        prediction_type: `epsilon` (the noise) or `v_prediction` (the velocity).
+        schedule: `cosine`, `linear`, or `checkpoint`: alpha-bar comes with the weights, and use before is an error.
+        prediction_type: `epsilon` (the noise), `v_prediction` (the velocity) or `sample` (the image).
     """
 
     alpha_bar: Tensor
@@ -47,9 +53,20 @@ class NoiseSchedule(nn.Module):
             raise ValueError(f"Unknown prediction type {prediction_type!r}. Allowed: {', '.join(PREDICTION_TYPES)}.")
         self.prediction_type = prediction_type
         self.register_buffer("alpha_bar", alpha_bar_of(schedule, num_diffusion_steps))
+        self.is_known = schedule != FROM_CHECKPOINT
+
+    def _check_known(self) -> None:
+        if not self.is_known:
+            self.is_known = not bool(self.alpha_bar.isnan().any())  # remembered: looking into a tensor halts a GPU
+        if not self.is_known:
+            raise RuntimeError(
+                "The noise schedule of this denoiser comes with its weights (schedule 'checkpoint'), and no weights "
+                "have been loaded. Load them first, with -pretrained_weights or pretrained_checkpoint in the plans."
+            )
 
     def signal_and_noise(self, timesteps: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
         """sqrt(alpha_bar) and sqrt(1 - alpha_bar) of timesteps (N,), shaped to multiply `ndim`-dimensional data."""
+        self._check_known()
         alpha_bar = self.alpha_bar[timesteps].reshape(-1, *[1] * (ndim - 1))
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
@@ -59,14 +76,18 @@ class NoiseSchedule(nn.Module):
         return signal * images + sigma * noise
 
     def target(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the denoiser learns to predict: eps, or v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0."""
+        """What the denoiser learns to predict: eps, x_0, or v = sqrt(alpha_bar_t) eps - sqrt(1 - alpha_bar_t) x_0."""
         if self.prediction_type == "epsilon":
             return noise
+        if self.prediction_type == "sample":
+            return images
         signal, sigma = self.signal_and_noise(timesteps, images.ndim)
         return signal * noise - sigma * images
 
     def predicted_image(self, prediction: Tensor, noisy_images: Tensor, timesteps: Tensor) -> Tensor:
         """The image x_0 that a prediction at x_t stands for."""
+        if self.prediction_type == "sample":
+            return prediction
         signal, sigma = self.signal_and_noise(timesteps, noisy_images.ndim)
         if self.prediction_type == "epsilon":
             return (noisy_images - sigma * prediction) / signal
@@ -79,4 +100,5 @@ class NoiseSchedule(nn.Module):
         """
         alpha_bar = self.alpha_bar[timesteps]
         snr = alpha_bar / (1 - alpha_bar)
-        return snr.clamp(max=gamma) / (snr if self.prediction_type == "epsilon" else snr + 1)
+        squared_factor = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}
+        return snr.clamp(max=gamma) / squared_factor[self.prediction_type]

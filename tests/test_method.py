@@ -11,13 +11,21 @@ from nnunet_diffusion_ensemble.method import (
     DiffusionMethod,
     EnsembleSettings,
     HeadSettings,
+    LibrarySettings,
     PretrainingSettings,
     TrainingSettings,
 )
 
 # No value is the default, so that a setting lost on the way is missed.
 UNUSUAL = DiffusionMethod(
-    DenoiserSettings(500, "linear", "v_prediction", (2.0, 0.5), (-1.0, 0.25)),
+    DenoiserSettings(
+        500,
+        "linear",
+        "v_prediction",
+        (2.0, 0.5),
+        (-1.0, 0.25),
+        LibrarySettings("monai", {"channels": [4, 8], "name": None, "of": {"its": ["own"]}}),
+    ),
     PretrainingSettings(7, 3, 5, 1e-3, 9, 2.0, 0.99, 0.5, 8, (3, 40), 2, 4, 11, 99),
     EnsembleSettings("a.Network", (2, 30), "sigmoid", 7, 3, HeadSettings((), "linear")),
     TrainingSettings(2, 4, 6, "SGD", 0.1, 0.2),
@@ -88,6 +96,9 @@ def test_an_unknown_setting_is_named_with_its_place(settings: dict, message: str
         ({"ensemble": {"averaging": "median"}}, "ensemble.averaging must be one of softmax, sigmoid, got 'median'"),
         ({"ensemble": {"head": {"interpolation": "cubic"}}}, "interpolation must be one of nearest, linear"),
         ({"training": {"optimizer": "Adam"}}, "training.optimizer must be one of AdamW, SGD, got 'Adam'"),
+        ({"denoiser": {"library": {"name": "keras"}}}, "library.name must be one of diffusers, monai, guided_diff"),
+        ({"denoiser": {"library": {}}}, "library.name must be one of diffusers, monai, guided_diffusion, got ''"),
+        ({"denoiser": {"library": {"url": 1}}}, r"Unknown settings \['url'\] in 'diffusion.denoiser.library'"),
         ({"ensemble": {"images_per_pass": 0}}, "ensemble.images_per_pass must be positive, got 0"),
         ({"pretraining": {"num_epochs": 0}}, "pretraining.num_epochs must be positive"),
         ({"pretraining": {"num_iterations_per_epoch": 0}}, "pretraining.num_iterations_per_epoch must be positive"),

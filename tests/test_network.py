@@ -155,6 +155,11 @@ def test_an_image_of_another_size_than_the_patch_gets_noise_of_its_own_size(make
     assert torch.equal(make_network(patch_size=(16, 16))(images), expected)
 
 
+def test_a_patch_that_the_denoiser_cannot_work_on_is_refused(make_network: Make) -> None:
+    with pytest.raises(ValueError, match="images of multiples of 4 x multiples of 4, not 16 x 18"):
+        make_network(patch_size=(16, 18))
+
+
 def test_only_the_head_gets_a_gradient(make_network: Make, randn: Randn) -> None:
     network = make_network().train()
     network(randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)).square().mean().backward()

@@ -299,4 +299,4 @@ def test_the_sample_command_writes_a_grid_of_patches(save_pretrained: Save, tmp_
 @pytest.mark.parametrize("size", [(16,), (16, 18), (16, 16, 16)])
 def test_a_size_that_the_denoiser_cannot_make_is_refused(size: tuple[int, ...], save_pretrained: Save, capsys) -> None:
     assert sample(save_pretrained(), "--size", *size) == 2
-    assert "makes images of multiples of 4 x multiples of 4, not 16" in capsys.readouterr().err
+    assert "works on images of multiples of 4 x multiples of 4, not 16" in capsys.readouterr().err

@@ -68,6 +68,11 @@ def test_epsilon_target_is_the_noise(randn: Callable[..., torch.Tensor]) -> None
     assert torch.equal(NoiseSchedule(prediction_type="epsilon").target(images, noise, TIMESTEPS), noise)
 
 
+def test_sample_target_is_the_image(randn: Callable[..., torch.Tensor]) -> None:
+    images, noise = randn(3, 1, 4, 4), randn(3, 1, 4, 4)
+    assert torch.equal(NoiseSchedule(prediction_type="sample").target(images, noise, TIMESTEPS), images)
+
+
 def test_velocity_target_is_the_formula_of_salimans_and_ho(randn: Callable[..., torch.Tensor]) -> None:
     images, noise = randn(3, 1, 4, 4), randn(3, 1, 4, 4)
     target = NoiseSchedule(prediction_type="v_prediction").target(images, noise, TIMESTEPS)
@@ -76,7 +81,7 @@ def test_velocity_target_is_the_formula_of_salimans_and_ho(randn: Callable[..., 
         torch.testing.assert_close(target[i], signal * noise[i] - sigma * images[i], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_the_image_is_recovered_from_the_true_target(prediction_type: str, randn: Callable[..., torch.Tensor]) -> None:
     schedule = NoiseSchedule(prediction_type=prediction_type)
     images, noise = randn(3, 1, 4, 4), randn(3, 1, 4, 4)
@@ -104,6 +109,17 @@ def test_alpha_bar_is_saved_with_the_weights() -> None:
     np.testing.assert_allclose(network.alpha_bar, linear(50), rtol=1e-4)
 
 
+def test_a_schedule_of_the_checkpoint_is_known_once_weights_are_loaded(randn: Callable[..., torch.Tensor]) -> None:
+    schedule, images, noise = NoiseSchedule(50, "checkpoint"), randn(1, 1, 4, 4), randn(1, 1, 4, 4)
+    schedule.load_state_dict(schedule.state_dict())  # which says nothing, either
+    with pytest.raises(RuntimeError, match=r"comes with its weights \(schedule 'checkpoint'\), and no weights"):
+        schedule.add_noise(images, noise, torch.tensor([3]))
+    pretrained = NoiseSchedule(50, "linear")
+    schedule.load_state_dict(pretrained.state_dict())
+    expected = pretrained.add_noise(images, noise, torch.tensor([3]))
+    assert torch.equal(schedule.add_noise(images, noise, torch.tensor([3])), expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_half_precision_call_leaves_later_calls_exact(dtype: torch.dtype, randn: Callable[..., torch.Tensor]) -> None:
     schedule = NoiseSchedule()
@@ -117,9 +133,9 @@ def test_a_half_precision_call_leaves_later_calls_exact(dtype: torch.dtype, rand
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((1000, "quadratic", "epsilon"), "Unknown noise schedule 'quadratic'. Allowed: cosine, linear"),
+        ((1000, "quadratic", "epsilon"), "Unknown noise schedule 'quadratic'. Allowed: cosine, linear, checkpoint"),
         ((1, "cosine", "epsilon"), "at least 2 steps, got 1"),
-        ((1000, "cosine", "sample"), "Unknown prediction type 'sample'. Allowed: epsilon, v_prediction"),
+        ((1000, "cosine", "score"), "Unknown prediction type 'score'. Allowed: epsilon, v_prediction, sample"),
     ],
 )
 def test_wrong_settings_are_refused(arguments: tuple, message: str) -> None:
@@ -127,7 +143,7 @@ def test_wrong_settings_are_refused(arguments: tuple, message: str) -> None:
         NoiseSchedule(*arguments)
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_min_snr_weights_turn_an_error_into_one_of_the_image_weighted_by_at_most_gamma(prediction_type):
     # The weighted error of the prediction must be min(SNR, gamma) times that of the image it stands for.
     schedule = NoiseSchedule(1000, "cosine", prediction_type).double()

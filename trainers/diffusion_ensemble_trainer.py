@@ -81,7 +81,8 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
         )
         load_denoiser(self.plain_network, checkpoint, self.configuration_manager.configuration["architecture"])
         iterations = int(self.plain_network.denoiser.trained_iterations)
-        self.print_to_log_file(f"Denoiser: {checkpoint}, pretrained for {iterations} iterations")
+        length = f"pretrained for {iterations} iterations" if iterations > 0 else "trained elsewhere"
+        self.print_to_log_file(f"Denoiser: {checkpoint}, {length}")
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
