@@ -46,6 +46,7 @@ def run(work: Path, variant: str) -> None:
     for fold in FOLDS:
         if not _checkpoint("DiffusionEnsembleTrainer", variant, fold).is_file():
             _call(log, train.format(fold, "DiffusionEnsembleTrainer"))
+        if f"{variant} fold {fold} timesteps all" not in log.read_text():
             _call(log, f"python {benchmark} evaluate {work} DiffusionEnsembleTrainer {variant} {fold}")
 
 
