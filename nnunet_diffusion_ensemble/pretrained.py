@@ -8,6 +8,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
+from nnunet_diffusion_ensemble.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.denoiser import Denoiser
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 
@@ -91,22 +92,15 @@ def read_denoiser(checkpoint_file: Path) -> tuple[Denoiser, tuple[int, ...]]:
 
 
 def _read(checkpoint_file: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
-    try:
-        checkpoint = torch.load(checkpoint_file, map_location="cpu", weights_only=False)
-        weights = {k: v for k, v in checkpoint["network_weights"].items() if k.startswith(PREFIX)}
-        arguments = checkpoint["init_args"]
-        configuration = PlansManager(arguments["plans"]).get_configuration(arguments["configuration"])
-    except Exception as error:
-        raise ValueError(
-            f"{checkpoint_file} is not a checkpoint that nnU-Net wrote, or it is truncated "
-            f"({type(error).__name__}: {error})."
-        ) from error
+    checkpoint = read_checkpoint(checkpoint_file)
+    weights = {k: v for k, v in checkpoint["network_weights"].items() if k.startswith(PREFIX)}
     if not weights:
         raise ValueError(
-            f"{checkpoint_file} holds no denoiser: it was written by {checkpoint.get('trainer_name')}. "
+            f"{checkpoint_file} holds no denoiser: it was written by {checkpoint['trainer_name']}. "
             f"Name a checkpoint of {TRAINER_NAME}."
         )
-    return weights, configuration.configuration
+    arguments = checkpoint["init_args"]
+    return weights, PlansManager(arguments["plans"]).get_configuration(arguments["configuration"]).configuration
 
 
 def _architecture_differences(own: Mapping[str, Any], pretrained: Mapping[str, Any]) -> list[str]:
