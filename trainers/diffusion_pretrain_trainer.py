@@ -17,6 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from nnunet_diffusion_ensemble.atomic import whole_file
 from nnunet_diffusion_ensemble.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.memorisation import check_memorisation
 from nnunet_diffusion_ensemble.method import DiffusionMethod
@@ -303,8 +304,8 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             "trainer_name": self.__class__.__name__,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
-        torch.save(checkpoint, f"{filename}.partial")
-        Path(f"{filename}.partial").replace(filename)
+        with whole_file(filename) as temporary:
+            torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         super().load_checkpoint(filename_or_checkpoint)
