@@ -18,6 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_diffusion_ensemble.atomic import whole_file
+from nnunet_diffusion_ensemble.dataset_json import has_labels
 from nnunet_diffusion_ensemble.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.memorisation import check_memorisation
 from nnunet_diffusion_ensemble.method import DiffusionMethod
@@ -52,6 +53,8 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if not has_labels(dataset_json):
+            self._use_only_unlabelled_images()
         settings = self.method.pretraining
         self.num_epochs = settings.num_epochs
         self.num_iterations_per_epoch = settings.num_iterations_per_epoch
@@ -81,7 +84,20 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         settings = DiffusionMethod.from_plans(configuration).denoiser
         return PretrainingNetwork(configuration["architecture"], num_input_channels, settings)
 
+    def _use_only_unlabelled_images(self) -> None:
+        if self.fold != "all":
+            raise ValueError(
+                f"{self.plans_manager.dataset_name} has no labelled cases, so that there are no folds: pretrain on "
+                f"fold all, not {self.fold}."
+            )
+        if self.preprocessed_dataset_folder_base is not None:
+            identifier = self.configuration_manager.data_identifier
+            folder = unlabelled_folder(Path(self.preprocessed_dataset_folder_base), identifier)
+            self.preprocessed_dataset_folder = str(folder)
+
     def initialize(self) -> None:
+        if not has_labels(self.dataset_json) and not self._unlabelled_images()[1]:  # nnU-Net looks there next
+            raise ValueError("There is nothing to pretrain on: imagesUn of the raw data set holds no images.")
         super().initialize()
         self.averaged = weight_average(self.plain_network, self.method.pretraining.ema_decay)
 
@@ -103,7 +119,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     def get_tr_and_val_datasets(self) -> tuple[ImageDataset, ImageDataset]:
         """Images to train on and images held out: cases of the fold's validation set and a share of the unlabelled."""
-        labelled_tr, labelled_val = self.do_split()
+        labelled_tr, labelled_val = self.do_split() if has_labels(self.dataset_json) else ([], [])
         folder, unlabelled = self._unlabelled_images()
         settings = self.method.pretraining
         if self.fold == "all":
