@@ -108,10 +108,11 @@ def _method_changes(args: argparse.Namespace) -> dict[str, object]:
 def _preprocess(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.plan import preprocess
 
-    preprocess(args.dataset, args.configurations, args.plans_name, args.num_processes)
+    has_denoiser = preprocess(args.dataset, args.configurations, args.plans_name, args.num_processes)
+    fold, trainer = ("0", "DiffusionEnsembleTrainer") if has_denoiser else ("all", "DiffusionPretrainTrainer")
     print(
-        f"\nPreprocessed. Next: nnUNetv2_train {args.dataset} {args.configurations[0]} all "
-        f"-tr DiffusionPretrainTrainer -p {args.plans_name}"
+        f"\nPreprocessed. Next: nnUNetv2_train {args.dataset} {args.configurations[0]} {fold} "
+        f"-tr {trainer} -p {args.plans_name}"
     )
     return 0
 

@@ -14,10 +14,12 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.dataset_json import has_labels, read_dataset_json, refuse_missing_labels
 from nnunet_diffusion_ensemble.denoiser_source import denoiser_file, source_for_plans
 from nnunet_diffusion_ensemble.fingerprint import has_unlabelled_fingerprint
+from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.plan_denoiser import DenoiserPlanner, refuse_contradictions
 from nnunet_diffusion_ensemble.plan_unlabelled import UnlabelledPlanner, unlabelled_fingerprint
 from nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner import DiffusionEnsemblePlanner, PlanningOptions
@@ -94,25 +96,31 @@ def _denoiser_planner(
     return partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser))
 
 
-def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, num_processes: int) -> None:
+def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, num_processes: int) -> bool:
     """Preprocesses labelled cases (nnU-Net's preprocessing) and unlabelled ones.
+
+    Returns:
+        whether the first configuration names a pretrained denoiser.
 
     Raises:
         FileNotFoundError: there are no such plans.
         ValueError: the plans lack a configuration, or files cannot be preprocessed.
     """
     folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(dataset_id)
-    _check_configurations(folder / f"{plans_name}.json", configurations)
+    plans = _read_plans(folder / f"{plans_name}.json", configurations)
     if has_labels(load_json(str(folder / "dataset.json"))):
         preprocess_dataset(dataset_id, plans_name, tuple(configurations), (num_processes,))
     for configuration in configurations:
         preprocess_unlabelled(dataset_id, configuration, plans_name, num_processes)
+    manager = PlansManager(plans).get_configuration(configurations[0])
+    return DiffusionMethod.from_plans(manager.configuration).pretrained_checkpoint is not None
 
 
-def _check_configurations(plans_file: Path, configurations: Sequence[str]) -> None:
+def _read_plans(plans_file: Path, configurations: Sequence[str]) -> dict[str, Any]:
     if not plans_file.is_file():
         raise FileNotFoundError(f"There are no plans {plans_file}. Make them with nnunet-diffusion plan.")
     plans: dict[str, Any] = load_json(str(plans_file))
     missing = [name for name in configurations if name not in plans["configurations"]]
     if missing:
         raise ValueError(f"{plans_file} has no configuration {missing[0]}, only {', '.join(plans['configurations'])}.")
+    return plans

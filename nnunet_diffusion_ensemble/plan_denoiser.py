@@ -23,6 +23,7 @@ CONFIGURATION = {2: "2d", 3: "3d_fullres"}  # by dimension
 WITHOUT_MM = ("NaturalImage2DIO",)  # readers that know no size of a pixel
 # Normalisation of each image by itself suits any image; the others suppose a scale of their own, as Hounsfield's is.
 BY_IMAGE = ("ZScoreNormalization", "RescaleTo01Normalization")
+LARGE_IMAGE = 0.25  # a patch covers less of it
 NOT_YOURS_TO_CHOOSE = ("denoiser.", "pretrained_checkpoint")
 
 Value = TypeVar("Value")
@@ -74,6 +75,8 @@ class DenoiserPlanner(DiffusionEnsemblePlanner):
         self.own_spacing = super().determine_fullres_target_spacing()
         self.own_normalisation = super().determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         self.channels = number_of_channels(self.dataset_json)
+        self.lowres_creation_threshold = 0  # only the denoiser's configuration is kept
+        self._check_dimension()
         self._check_normalisation()
         self._take_over_intensities()
 
@@ -169,16 +172,23 @@ class DenoiserPlanner(DiffusionEnsemblePlanner):
 
     def save_plans(self, plans: dict) -> None:
         """Writes the denoiser's configuration and no other, nor one of older plans of this name."""
-        if self.name not in plans["configurations"]:
-            raise ValueError(
-                f"{self.source} is a 3D denoiser, but the images of {self.dataset_name} are 2D. Use a 2D denoiser."
-            )
-        plans["configurations"] = {self.name: plans["configurations"][self.name]}
+        planned = plans["configurations"][self.name]
+        if self.name == "3d_fullres":  # nnU-Net's rule: where it would plan 3d_lowres as well
+            covered = np.prod(planned["patch_size"]) / np.prod(planned["median_image_size_in_voxels"])
+            planned["batch_dice"] = bool(covered < LARGE_IMAGE)
+        plans["configurations"] = {self.name: planned}
         recursive_fix_for_json_export(plans)
         file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
         write_text(file, json.dumps(plans, indent=4))
 
-    # ---- intensities
+    # ---- checks
+
+    def _check_dimension(self) -> None:
+        num_slices = np.median(self.dataset_fingerprint["shapes_after_crop"], axis=0)[self._own_transpose()[0]]
+        if self.name == "3d_fullres" and num_slices == 1:
+            raise ValueError(
+                f"{self.source} is a 3D denoiser, but the images of {self.dataset_name} are 2D. Use a 2D denoiser."
+            )
 
     def _check_normalisation(self) -> None:
         wanted = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()[0]

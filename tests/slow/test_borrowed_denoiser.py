@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FEW_SAMPLES, PLANS, TINY
-from nnunet_commands import ENSEMBLE, PRETRAIN, Workplace, change_plans
+from nnunet_commands import ENSEMBLE, FEW_SAMPLES, PRETRAIN, TINY, TINY_PLANS, Workplace, change_plans
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -59,15 +58,15 @@ class Borrowing:
         write_labelled(self.workplace.raw)
 
     def pretrain(self) -> None:
-        run, plans = self.workplace.run, ("-p", PLANS)
+        run, plans = self.workplace.run, ("-p", TINY_PLANS)
         run("nnunet-diffusion", "plan", "-d", 1, *plans, *TINY, "--unlabelled", "-np", 1)
-        change_plans(self.workplace.plans(PLANS), PLANS, FEW_SAMPLES)
+        change_plans(self.workplace.plans(TINY_PLANS), TINY_PLANS, FEW_SAMPLES)
         run("nnunet-diffusion", "preprocess", "-d", 1, *plans, "-c", "2d", "-np", 1)
         run("nnUNetv2_train", 1, "2d", "all", "-tr", PRETRAIN, *plans, "-device", "cpu")
         run("nnunet-diffusion", "export", self.checkpoint, self.shared, "--half")
 
     def segment(self) -> None:
-        run, plans = self.workplace.run, ("-p", PLANS)
+        run, plans = self.workplace.run, ("-p", TINY_PLANS)
         run("nnunet-diffusion", "plan", "-d", 2, *plans, *HEAD, "--denoiser", os.path.relpath(self.shared, self.root))
         run("nnunet-diffusion", "preprocess", "-d", 2, *plans, "-c", "2d", "-np", 1)
         run("nnUNetv2_train", 2, "2d", 0, "-tr", ENSEMBLE, *plans, "-device", "cpu")
@@ -81,10 +80,10 @@ class Borrowing:
 
     @property
     def checkpoint(self) -> Path:
-        return self.workplace.trained(PRETRAIN, PLANS) / "fold_all" / "checkpoint_final.pth"
+        return self.workplace.trained(PRETRAIN, TINY_PLANS) / "fold_all" / "checkpoint_final.pth"
 
     def plans(self, dataset: str) -> dict:
-        return json.loads((self.workplace.preprocessed / dataset / f"{PLANS}.json").read_text())
+        return json.loads((self.workplace.preprocessed / dataset / f"{TINY_PLANS}.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +104,7 @@ def test_topology_patch_and_process_are_those_of_the_denoiser(borrowing: Borrowi
 
 
 def test_the_log_says_how_the_channels_were_adapted(borrowing: Borrowing) -> None:
-    folder = borrowing.workplace.results / LABELLED / f"{ENSEMBLE}__{PLANS}__2d" / "fold_0"
+    folder = borrowing.workplace.results / LABELLED / f"{ENSEMBLE}__{TINY_PLANS}__2d" / "fold_0"
     (log,) = folder.glob("training_log_*.txt")
     text = log.read_text()
     assert "pretrained for 4 iterations" in text
@@ -121,15 +120,3 @@ def test_the_new_image_is_segmented_in_its_own_size(borrowing: Borrowing) -> Non
 def test_an_exported_denoiser_in_half_precision_is_a_small_part_of_its_checkpoint(borrowing: Borrowing) -> None:
     # The checkpoint holds averaged and trained weights and two moments of each, in float32: eight times as much.
     assert borrowing.shared.stat().st_size < borrowing.checkpoint.stat().st_size / 2
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (("nnUNetv2_train", 1, "2d", "all", "-tr", ENSEMBLE), "has no labels, so there is nothing to segment"),
-        (("nnUNetv2_train", 1, "2d", 0, "-tr", PRETRAIN), "pretrain on fold all, not 0"),
-    ],
-)
-def test_what_needs_labels_is_refused(borrowing: Borrowing, command: tuple, message: str) -> None:
-    output = borrowing.workplace.run(*command, "-p", PLANS, "-device", "cpu", fails=True)
-    assert message in output
