@@ -94,6 +94,10 @@ class PretrainedDenoiser:
         return self.weights[f"{PREFIX}input_scale"].shape[1]
 
     @property
+    def is_trained(self) -> bool:
+        return bool(self.weights[f"{PREFIX}trained_iterations"] > 0)
+
+    @property
     def settings(self) -> DenoiserSettings:
         """Diffusion process and input scaling."""
         return DenoiserSettings.from_plans(self.configuration)

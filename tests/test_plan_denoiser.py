@@ -31,6 +31,7 @@ def save_denoiser(architecture: Callable, tmp_path: Path) -> Callable[..., Path]
         settings: DenoiserSettings | None = None,
         reader: str = "SimpleITKIO",
         transpose: tuple[list[int], list[int]] = ([0, 1, 2], [0, 1, 2]),
+        iterations: int = 7,
         **changes: Any,
     ) -> Path:
         settings = settings or DenoiserSettings(num_diffusion_steps=900, schedule="linear", input_scale=(0.5,))
@@ -50,8 +51,10 @@ def save_denoiser(architecture: Callable, tmp_path: Path) -> Callable[..., Path]
             "foreground_intensity_properties_per_channel": {str(i): CT_NUMBERS for i in range(channels)},
             "configurations": {name: configuration | changes},
         }
+        network = PretrainingNetwork(made, channels, settings)
+        network.denoiser.trained_iterations.fill_(iterations)
         checkpoint = {
-            "network_weights": PretrainingNetwork(made, channels, settings).state_dict(),
+            "network_weights": network.state_dict(),
             "init_args": {"plans": plans, "configuration": name},
             "trainer_name": "DiffusionPretrainTrainer",
         }
@@ -175,6 +178,7 @@ def test_values_of_channels_are_repeated_only_if_they_are_equal() -> None:
     ("denoiser", "dataset", "message"),
     [
         ({"name": "3d"}, {"shape": (1, 80, 70), "spacing": (999.0, 1.0, 1.0)}, "3D denoiser, but the images of .* 2D"),
+        ({"iterations": 0}, {}, "has never been trained"),
         ({}, {"spacing": (1.0, 1.0, 5.0)}, r"slices are those along axis 0.*thick slices along axis 2"),
         ({}, {"channels": {"0": "CT"}, "options": ("--schedule", "cosine")}, "cannot be chosen: denoiser.schedule"),
         ({}, {"options": ("--base-features", 8, "--target-spacing", 1, 1, 1)}, "base_features, target_spacing"),
@@ -186,7 +190,7 @@ def test_values_of_channels_are_repeated_only_if_they_are_equal() -> None:
             r"2 channels that differ in normalisation",
         ),
     ],
-    ids=["dimension", "slices", "schedule", "topology", "checkpoint", "CT", "channels"],
+    ids=["dimension", "untrained", "slices", "schedule", "topology", "checkpoint", "CT", "channels"],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(
     denoiser: dict, dataset: dict, message: str, save_denoiser, tmp_path, monkeypatch, capsys

@@ -86,14 +86,10 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     def _use_only_unlabelled_images(self) -> None:
         if self.fold != "all":
-            raise ValueError(
-                f"{self.plans_manager.dataset_name} has no labelled cases, so that there are no folds: pretrain on "
-                f"fold all, not {self.fold}."
-            )
-        if self.preprocessed_dataset_folder_base is not None:
-            identifier = self.configuration_manager.data_identifier
-            folder = unlabelled_folder(Path(self.preprocessed_dataset_folder_base), identifier)
-            self.preprocessed_dataset_folder = str(folder)
+            name = self.plans_manager.dataset_name
+            raise ValueError(f"{name} has no labelled cases and so no folds: pretrain on fold all, not {self.fold}.")
+        base = Path(self.preprocessed_dataset_folder_base)
+        self.preprocessed_dataset_folder = str(unlabelled_folder(base, self.configuration_manager.data_identifier))
 
     def initialize(self) -> None:
         if not has_labels(self.dataset_json) and not self._unlabelled_images()[1]:  # nnU-Net looks there next
