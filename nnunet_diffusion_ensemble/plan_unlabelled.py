@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from nnunet_diffusion_ensemble.dataset_json import NO_LABELS, refuse_labelled_ca
 from nnunet_diffusion_ensemble.fingerprint import extract_unlabelled_fingerprint, has_unlabelled_fingerprint
 from nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner import DiffusionEnsemblePlanner
 from nnunet_diffusion_ensemble.unlabelled_cases import UNLABELLED_IMAGES, find_unlabelled_cases, number_of_channels
+
+logger = logging.getLogger(__name__)
 
 
 class UnlabelledPlanner(DiffusionEnsemblePlanner):
@@ -78,6 +81,8 @@ def unlabelled_fingerprint(
     folder = Path(nnUNet_preprocessed) / raw_dataset_folder.name
     if clean or not has_unlabelled_fingerprint(folder, len(cases)):
         reader = _reader(dataset_json, next(iter(cases.values()))[0])
+        if "ct" in (name.casefold() for name in dataset_json.get("channel_names", {}).values()):
+            logger.warning("CT is clipped and scaled by all voxels of the nonzero region, as no organ is labelled.")
         extract_unlabelled_fingerprint(folder, reader, number_of_channels(dataset_json), cases, num_processes)
 
 

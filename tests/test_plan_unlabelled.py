@@ -41,10 +41,11 @@ def preprocessed(raw: Path, file: str) -> dict:
     return json.loads((raw.parents[1] / "preprocessed" / NAME / file).read_text())
 
 
-def test_the_least_data_set_can_be_planned(raw: Path) -> None:
+def test_the_least_data_set_can_be_planned(raw: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_dataset(raw, IMAGES, channel_names={"0": "CT"})
     before = sorted(raw.rglob("*"))
     assert plan("--unlabelled") == 0
+    assert "CT is clipped and scaled by all voxels of the nonzero region" in caplog.text
     plans = preprocessed(raw, "nnUNetDiffusionEnsemblePlans.json")
     assert set(plans["configurations"]) == {"2d", "3d_fullres"}
     assert plans["configurations"]["3d_fullres"]["spacing"] == [1.0, 1.0, 1.0]
