@@ -95,7 +95,7 @@ class PretrainedDenoiser:
 
     @property
     def is_trained(self) -> bool:
-        return bool(self.weights[f"{PREFIX}trained_iterations"] > 0)
+        return bool(self.weights[f"{PREFIX}trained_iterations"] != 0)
 
     @property
     def settings(self) -> DenoiserSettings:

@@ -34,7 +34,7 @@ def save_denoiser(architecture: Callable, tmp_path: Path) -> Callable[..., Path]
         iterations: int = 7,
         **changes: Any,
     ) -> Path:
-        settings = settings or DenoiserSettings(num_diffusion_steps=900, schedule="linear", input_scale=(0.5,))
+        settings = settings or DenoiserSettings(900, "linear", "epsilon", input_scale=(0.5,))
         made = architecture(name)
         configuration = {
             "architecture": made,

@@ -86,8 +86,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     def _use_only_unlabelled_images(self) -> None:
         if self.fold != "all":
-            name = self.plans_manager.dataset_name
-            raise ValueError(f"{name} has no labelled cases and so no folds: pretrain on fold all, not {self.fold}.")
+            raise ValueError(f"A data set without labels has no folds: pretrain on fold all, not {self.fold}.")
         base = Path(self.preprocessed_dataset_folder_base)
         self.preprocessed_dataset_folder = str(unlabelled_folder(base, self.configuration_manager.data_identifier))
 
@@ -138,12 +137,12 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         return self.training_images, self.held_out
 
     def _unlabelled_images(self) -> tuple[Path, list[str]]:
-        dataset_name = self.plans_manager.dataset_name
         folder = unlabelled_folder(
             Path(self.preprocessed_dataset_folder_base), self.configuration_manager.data_identifier
         )
         if self.local_rank == 0:
-            preprocess_unlabelled(dataset_name, self.configuration_name, self.plans_manager.plans_name)
+            plans = self.plans_manager
+            preprocess_unlabelled(plans.dataset_name, self.configuration_name, plans.plans_name)
         if self.is_ddp:
             dist.barrier()
         return folder, ImageDataset.get_identifiers(str(folder))
