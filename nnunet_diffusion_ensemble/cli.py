@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nnunet_diffusion_ensemble import __version__
 
+DENOISER_HELP = "checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer, or name of a shipped denoiser"
 USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
 
 
@@ -86,6 +87,8 @@ def _plan(args: argparse.Namespace) -> int:
         args.target_spacing,
         args.num_processes,
         args.clean,
+        args.unlabelled,
+        args.denoiser,
     )
     print(f"\nPlanned. Next: nnunet-diffusion preprocess -d {args.dataset} -c CONFIGURATION -p {name}")
     return 0
@@ -105,10 +108,11 @@ def _method_changes(args: argparse.Namespace) -> dict[str, object]:
 def _preprocess(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.plan import preprocess
 
-    preprocess(args.dataset, args.configurations, args.plans_name, args.num_processes)
+    has_denoiser = preprocess(args.dataset, args.configurations, args.plans_name, args.num_processes)
+    fold, trainer = ("0", "DiffusionEnsembleTrainer") if has_denoiser else ("all", "DiffusionPretrainTrainer")
     print(
-        f"\nPreprocessed. Next: nnUNetv2_train {args.dataset} {args.configurations[0]} all "
-        f"-tr DiffusionPretrainTrainer -p {args.plans_name}"
+        f"\nPreprocessed. Next: nnUNetv2_train {args.dataset} {args.configurations[0]} {fold} "
+        f"-tr {trainer} -p {args.plans_name}"
     )
     return 0
 
@@ -116,15 +120,25 @@ def _preprocess(args: argparse.Namespace) -> int:
 def _sample(args: argparse.Namespace) -> int:
     import torch
 
+    from nnunet_diffusion_ensemble.denoiser_source import denoiser_file
     from nnunet_diffusion_ensemble.pretrained import read_denoiser
     from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
 
-    denoiser, patch_size = read_denoiser(args.checkpoint)
+    denoiser, patch_size = read_denoiser(denoiser_file(args.denoiser))
     denoiser.to("cuda" if torch.cuda.is_available() else "cpu")
     size = tuple(args.size or patch_size)
     denoiser.unet.check_size(size)
     save_sample_grid(ddim_sample(denoiser, args.num_images, size, args.steps, args.seed), args.output)
     print(f"Wrote {args.num_images} samples of {' x '.join(map(str, size))} to {args.output}")
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from nnunet_diffusion_ensemble.denoiser_source import denoiser_file
+    from nnunet_diffusion_ensemble.export import export_denoiser
+
+    export_denoiser(denoiser_file(args.checkpoint), args.output, args.half)
+    print(f"Wrote {args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
@@ -164,6 +178,8 @@ def _add_plan(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--gpu-memory-target", type=float, help="in GB, as nnU-Net's -gpu_memory_target")
     parser.add_argument("--target-spacing", type=float, nargs=3, help="in mm, as nnU-Net's -overwrite_target_spacing")
     parser.add_argument("--clean", action="store_true", help="extract the fingerprint anew")
+    parser.add_argument("--unlabelled", action="store_true", help="the data set has only imagesUn: plan a pretraining")
+    parser.add_argument("--denoiser", help=f"plan for the use of a pretrained denoiser: {DENOISER_HELP}")
     for option, _, kind, several, text in METHOD_OPTIONS:
         parser.add_argument(option, type=kind, nargs="+" if several else None, help=text)
 
@@ -176,14 +192,19 @@ def _add_preprocess(commands: argparse._SubParsersAction) -> None:
 
 def _add_sample(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "sample", _sample, "draw images from a pretrained denoiser")
-    parser.add_argument(
-        "checkpoint", type=Path, help="checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer"
-    )
+    parser.add_argument("denoiser", help=DENOISER_HELP)
     parser.add_argument("output", type=Path, help="PNG to write: a grid, of volumes the middle slices")
     parser.add_argument("--num-images", type=_positive, default=16, help="how many (16)")
     parser.add_argument("--steps", type=_positive, default=50, help="passes of the denoiser, DDIM (50)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise at the start (0)")
     parser.add_argument("--size", type=_positive, nargs="+", help="in pixels or voxels (the patch size of the plans)")
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    parser = _command(commands, "export", _export, "write a denoiser to pass on: averaged weights and plans only")
+    parser.add_argument("checkpoint", help="checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer")
+    parser.add_argument("output", type=Path, help="file to write, e.g. DENOISER.pth")
+    parser.add_argument("--half", action="store_true", help="parameters in float16: half the size")
 
 
 def _positive(text: str) -> int:
@@ -217,7 +238,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nnunet-diffusion", description="Diffusion ensembles as an nnU-Net plugin.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_register, _add_convert, _add_plan, _add_preprocess, _add_sample, _add_demo):
+    for add in (_add_register, _add_convert, _add_plan, _add_preprocess, _add_sample, _add_export, _add_demo):
         add(commands)
     return parser
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from types import FrameType
 
+from nnunet_diffusion_ensemble.atomic import write_text
 from nnunet_diffusion_ensemble.cli_child import (
     Command,
     FileProgress,
@@ -22,7 +23,7 @@ from nnunet_diffusion_ensemble.cli_child import (
     clock,
     run_command,
 )
-from nnunet_diffusion_ensemble.demo_folder import DemoFolder, child_environment, own_variables, write_text
+from nnunet_diffusion_ensemble.demo_folder import DemoFolder, child_environment, own_variables
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 LUNGS, PLANS = "Dataset001_Lungs", "nnUNetDiffusionEnsemblePlans"

@@ -6,16 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_diffusion_ensemble import __version__
+from nnunet_diffusion_ensemble.atomic import write_text
 from nnunet_diffusion_ensemble.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE
 
 STATE_FILE = "demo.json"
-
-
-def write_text(file: Path, text: str) -> None:
-    """Writes a text file under another name first, so that it is never half there."""
-    temporary = file.with_name(f"{file.name}.partial")
-    temporary.write_text(text + "\n")
-    temporary.replace(file)
 
 
 class DemoFolder:

@@ -41,6 +41,15 @@ class DenoiserSettings:
     input_shift: tuple[float, ...] = (0.0,)
     library: LibrarySettings | None = field(default=None, metadata={"settings": LibrarySettings})
 
+    @classmethod
+    def from_plans(cls, configuration: Mapping[str, Any]) -> "DenoiserSettings":
+        """Reads only these settings, so that a denoiser stays readable when others of the method change.
+
+        Raises:
+            ValueError: if the plans were not made by our planner or hold unknown settings of the denoiser.
+        """
+        return _from_dict(cls, _method_in(configuration).get("denoiser", {}), f"{PLANS_KEY}.denoiser")
+
 
 @dataclass(frozen=True)
 class PretrainingSettings:
@@ -145,13 +154,7 @@ class DiffusionMethod:
         Raises:
             ValueError: if the plans were not made by our planner or hold unknown or contradictory settings.
         """
-        if PLANS_KEY not in configuration:
-            raise ValueError(
-                f"These plans have no {PLANS_KEY!r} settings. Plan with `nnUNetv2_plan_and_preprocess -d ID -pl "
-                "DiffusionEnsemblePlanner` (or `nnunet-diffusion plan -d ID`) and train with "
-                "`-p nnUNetDiffusionEnsemblePlans`."
-            )
-        return _from_dict(cls, configuration[PLANS_KEY], PLANS_KEY)
+        return _from_dict(cls, _method_in(configuration), PLANS_KEY)
 
     def to_plans(self) -> dict[str, Any]:
         """The settings as they stand in the plans' JSON."""
@@ -171,6 +174,16 @@ class DiffusionMethod:
                 part = part.setdefault(parent, {})
             part[name] = value
         return _from_dict(type(self), values, PLANS_KEY)
+
+
+def _method_in(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    if PLANS_KEY not in configuration:
+        raise ValueError(
+            f"These plans have no {PLANS_KEY!r} settings. Plan with `nnUNetv2_plan_and_preprocess -d ID -pl "
+            "DiffusionEnsemblePlanner` (or `nnunet-diffusion plan -d ID`) and train with "
+            "`-p nnUNetDiffusionEnsemblePlans`."
+        )
+    return configuration[PLANS_KEY]
 
 
 def _check_timesteps(name: str, timesteps: tuple[int, ...], num_diffusion_steps: int) -> None:

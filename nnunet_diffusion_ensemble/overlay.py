@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_diffusion_ensemble.atomic import whole_file
+
 REFERENCE: dict[str, Any] = {"colors": "#56B4E9", "linewidths": 3.0, "linestyles": "solid"}
 PREDICTION: dict[str, Any] = {"colors": "#E69F00", "linewidths": 1.6, "linestyles": "solid"}
 PANEL_INCHES = 3.2
@@ -89,6 +91,5 @@ def write_overlay(groups: Mapping[str, Sequence[OverlayCase]], file: Path) -> No
         for label, style in (("reference (drawn by hand)", REFERENCE), ("prediction", PREDICTION))
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=11)
-    temporary = file.with_suffix(".partial.png")
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(file)
+    with whole_file(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)

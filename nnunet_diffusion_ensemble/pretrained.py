@@ -1,17 +1,24 @@
 """Finding a pretrained denoiser, checking that it fits, and loading it into the segmentation network."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from torch import nn
+from torch import Tensor, nn
 
+from nnunet_diffusion_ensemble.channels import adapt_input_weight, adapt_output_weight
+from nnunet_diffusion_ensemble.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.denoiser import Denoiser
-from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.denoiser_source import denoiser_file
+from nnunet_diffusion_ensemble.method import DenoiserSettings
 
 PREFIX = "denoiser."
+# One convolution, which the state dict of nnU-Net's building block holds under two names.
+STEM_WEIGHTS = tuple(f"{PREFIX}unet.encoder.stem.convs.0.{name}.weight" for name in ("conv", "all_modules.0"))
+OUTPUT = f"{PREFIX}unet.output"
 TRAINER_NAME = "DiffusionPretrainTrainer"
 COMPARED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_blocks_per_stage")
 
@@ -26,15 +33,16 @@ def find_pretrained_checkpoint(
         plans_name: `plans_name` of the plans.
         configuration: e.g. `2d`.
         fold: the fold that is trained.
-        from_plans: `diffusion.pretrained_checkpoint` of the plans.
+        from_plans: `diffusion.pretrained_checkpoint` of the plans: a file, or the name of a shipped denoiser.
 
     Raises:
         FileNotFoundError: if there is none; the message says which command makes one.
     """
     if from_plans is not None:
-        if not Path(from_plans).is_file():
-            raise FileNotFoundError(f"The plans name {from_plans} as pretrained_checkpoint, but there is no such file.")
-        return Path(from_plans)
+        try:
+            return denoiser_file(from_plans)
+        except (FileNotFoundError, ValueError) as error:
+            raise FileNotFoundError(f"The plans name {from_plans} as pretrained_checkpoint. {error}") from error
     trained = results_folder / f"{TRAINER_NAME}__{plans_name}__{configuration}"
     folders = [trained / f"fold_{f}" for f in dict.fromkeys((fold, "all"))]
     for folder in folders:
@@ -53,28 +61,135 @@ def find_pretrained_checkpoint(
     )
 
 
-def load_denoiser(network: nn.Module, checkpoint_file: Path, architecture: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class PretrainedDenoiser:
+    """A denoiser as a checkpoint holds it.
+
+    Attributes:
+        file: the checkpoint.
+        weights: parameters and buffers under the names that they have in the segmentation network.
+        plans: plans it was trained with.
+        configuration_name: e.g. `2d`.
+        configuration: the configuration of that name.
+    """
+
+    file: Path
+    weights: dict[str, Tensor]
+    plans: Mapping[str, Any]
+    configuration_name: str
+    configuration: Mapping[str, Any]
+
+    @property
+    def architecture(self) -> Mapping[str, Any]:
+        """`architecture` of its configuration of the plans."""
+        return self.configuration["architecture"]
+
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        return tuple(self.configuration["patch_size"])
+
+    @property
+    def channels(self) -> int:
+        """Image channels."""
+        return self.weights[f"{PREFIX}input_scale"].shape[1]
+
+    @property
+    def is_trained(self) -> bool:
+        return bool(self.weights[f"{PREFIX}trained_iterations"] != 0)
+
+    @property
+    def settings(self) -> DenoiserSettings:
+        """Diffusion process and input scaling."""
+        return DenoiserSettings.from_plans(self.configuration)
+
+    def module(self) -> Denoiser:
+        """The denoiser itself, in eval mode on the CPU, all weights in float32."""
+        denoiser = Denoiser(self.architecture, self.channels, self.settings)
+        denoiser.load_state_dict({name.removeprefix(PREFIX): value for name, value in self.weights.items()})
+        return denoiser.eval()
+
+
+def read_pretrained(file: Path) -> PretrainedDenoiser:
+    """Reads the denoiser in a checkpoint of `DiffusionPretrainTrainer` or `DiffusionEnsembleTrainer`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no such checkpoint; the message says what it is.
+    """
+    checkpoint = read_checkpoint(file)
+    weights = {k: v for k, v in checkpoint["network_weights"].items() if k.startswith(PREFIX)}
+    if not weights:
+        raise ValueError(
+            f"{file} holds no denoiser: it was written by {checkpoint['trainer_name']}. "
+            f"Name a checkpoint of {TRAINER_NAME}."
+        )
+    arguments = checkpoint["init_args"]
+    manager, name = PlansManager(arguments["plans"]), arguments["configuration"]
+    return PretrainedDenoiser(file, weights, manager.plans, name, manager.get_configuration(name).configuration)
+
+
+def load_denoiser(
+    network: nn.Module, checkpoint_file: Path, architecture: Mapping[str, Any], adapt_channels: bool = False
+) -> str | None:
     """Loads the weights of a pretrained denoiser, with its schedule and its input scaling.
 
     Args:
         network: network with a part named `denoiser`.
         checkpoint_file: checkpoint of `DiffusionPretrainTrainer`.
         architecture: `architecture` of the network's own configuration of the plans, to say what differs.
+        adapt_channels: whether a denoiser of another number of image channels is adapted, or refused.
+
+    Returns:
+        How the denoiser was adapted, if it was.
 
     Raises:
         ValueError: if the file is no such checkpoint or the denoiser does not fit; the message says what differs.
     """
-    weights, configuration = _read(checkpoint_file)
+    denoiser = read_pretrained(checkpoint_file)
+    weights, note = denoiser.weights, None
     own = {k: v for k, v in network.state_dict().items() if k.startswith(PREFIX)}
+    channels = own[f"{PREFIX}input_scale"].shape[1]
+    if adapt_channels and channels != denoiser.channels:
+        weights = with_channels(weights, channels)
+        note = (
+            f"The denoiser was trained on images with {denoiser.channels} channel(s), these have {channels}: each "
+            f"channel gets the mean weights of its first convolution times {denoiser.channels}/{channels}, and of its "
+            "last one."
+        )
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
-        differences = _architecture_differences(architecture, configuration["architecture"])
+        differences = _architecture_differences(architecture, denoiser.architecture)
         differences += _shape_differences(own, weights)
         raise ValueError(
             f"The denoiser in {checkpoint_file} does not fit this network:\n  "
             + "\n  ".join(differences[:6])
-            + "\nPretrain one with these plans, or plan with the options that the denoiser was planned with."
+            + "\nPretrain one with these plans, or plan for it with nnunet-diffusion plan --denoiser."
         )
     network.load_state_dict(weights, strict=False)
+    return note
+
+
+def with_channels(weights: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
+    """Weights of a denoiser for another number of image channels, all of which it scales alike.
+
+    Raises:
+        ValueError: it scales its channels differently, so that none of its scales is that of a new channel.
+    """
+    adapted = dict(weights)
+    old = weights[f"{PREFIX}input_scale"].shape[1]
+    for name in STEM_WEIGHTS:
+        adapted[name] = adapt_input_weight(weights[name].float(), channels)
+    weight, bias = (weights[f"{OUTPUT}.{part}"].float() for part in ("weight", "bias"))
+    adapted[f"{OUTPUT}.weight"], adapted_bias = adapt_output_weight(weight, bias, channels)
+    adapted[f"{OUTPUT}.bias"] = cast(Tensor, adapted_bias)
+    for name in (f"{PREFIX}input_scale", f"{PREFIX}input_shift"):
+        if not torch.equal(weights[name], weights[name][:, :1].expand_as(weights[name])):
+            values = weights[name].flatten().tolist()
+            raise ValueError(
+                f"The denoiser's {name.removeprefix(PREFIX)} differs between its {old} channels ({values}), so it "
+                f"cannot be adapted to {channels} channel(s)."
+            )
+        adapted[name] = weights[name][:, :1].repeat_interleave(channels, dim=1)
+    return adapted
 
 
 def read_denoiser(checkpoint_file: Path) -> tuple[Denoiser, tuple[int, ...]]:
@@ -83,30 +198,8 @@ def read_denoiser(checkpoint_file: Path) -> tuple[Denoiser, tuple[int, ...]]:
     Raises:
         ValueError: if the file is no such checkpoint.
     """
-    weights, configuration = _read(checkpoint_file)
-    channels = weights[f"{PREFIX}input_scale"].shape[1]
-    denoiser = Denoiser(configuration["architecture"], channels, DiffusionMethod.from_plans(configuration).denoiser)
-    denoiser.load_state_dict({name.removeprefix(PREFIX): value for name, value in weights.items()})
-    return denoiser.eval(), tuple(configuration["patch_size"])
-
-
-def _read(checkpoint_file: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, Any]]:
-    try:
-        checkpoint = torch.load(checkpoint_file, map_location="cpu", weights_only=False)
-        weights = {k: v for k, v in checkpoint["network_weights"].items() if k.startswith(PREFIX)}
-        arguments = checkpoint["init_args"]
-        configuration = PlansManager(arguments["plans"]).get_configuration(arguments["configuration"])
-    except Exception as error:
-        raise ValueError(
-            f"{checkpoint_file} is not a checkpoint that nnU-Net wrote, or it is truncated "
-            f"({type(error).__name__}: {error})."
-        ) from error
-    if not weights:
-        raise ValueError(
-            f"{checkpoint_file} holds no denoiser: it was written by {checkpoint.get('trainer_name')}. "
-            f"Name a checkpoint of {TRAINER_NAME}."
-        )
-    return weights, configuration.configuration
+    denoiser = read_pretrained(checkpoint_file)
+    return denoiser.module(), denoiser.patch_size
 
 
 def _architecture_differences(own: Mapping[str, Any], pretrained: Mapping[str, Any]) -> list[str]:
@@ -118,7 +211,7 @@ def _architecture_differences(own: Mapping[str, Any], pretrained: Mapping[str, A
     ]
 
 
-def _shape_differences(own: Mapping[str, torch.Tensor], pretrained: Mapping[str, torch.Tensor]) -> list[str]:
+def _shape_differences(own: Mapping[str, Tensor], pretrained: Mapping[str, Tensor]) -> list[str]:
     channels = [tuple(weights[f"{PREFIX}input_scale"].shape)[1] for weights in (pretrained, own)]
     if channels[0] != channels[1]:
         return [f"image channels: {channels[0]} in the checkpoint, {channels[1]} in this data set"]
@@ -129,5 +222,5 @@ def _shape_differences(own: Mapping[str, torch.Tensor], pretrained: Mapping[str,
     ]
 
 
-def _shape(weights: Mapping[str, torch.Tensor], name: str) -> str:
+def _shape(weights: Mapping[str, Tensor], name: str) -> str:
     return str(tuple(weights[name].shape)) if name in weights else "missing"

@@ -8,6 +8,8 @@ import torch
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from torch import Tensor
 
+from nnunet_diffusion_ensemble.atomic import whole_file
+
 TRAIN_BANDS, VAL_BANDS = "train_loss_per_band", "val_loss_per_band"
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
@@ -80,7 +82,6 @@ class PretrainingLogger(LocalLogger):
         for axis in axes[0]:
             axis.set_yscale("log")
             axis.legend()
-        temporary = Path(output_folder) / "progress.partial.png"
-        figure.savefig(temporary, dpi=100)
+        with whole_file(Path(output_folder) / "progress.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=100)
         plt.close(figure)
-        temporary.replace(Path(output_folder) / "progress.png")

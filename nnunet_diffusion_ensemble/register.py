@@ -12,6 +12,8 @@ from pathlib import Path
 from string import Template
 from typing import Literal
 
+from nnunet_diffusion_ensemble.atomic import whole_file
+
 TRAINERS = {
     "DiffusionPretrainTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer",
     "DiffusionEnsembleTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
@@ -145,16 +147,12 @@ def _put(path: Path, content: bytes | None) -> None:
     """Make `content` the file at `path` in one step (None: no file), and drop the bytecode of what was there."""
     if content == (path.read_bytes() if path.is_file() else None):
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if content is None:
-            path.unlink()
-        else:
+    if content is None:
+        path.unlink()
+    else:
+        with whole_file(path) as temporary:
             temporary.write_bytes(content)
             temporary.chmod(0o644)  # A module that another user may not read would end all their look-ups.
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     for bytecode in Path(cache_from_source(str(path))).parent.glob(f"{path.stem}.*.pyc"):
         bytecode.unlink(missing_ok=True)
 

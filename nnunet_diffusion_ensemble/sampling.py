@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_diffusion_ensemble.atomic import whole_file
 from nnunet_diffusion_ensemble.denoiser import Denoiser
 
 SMALLEST_SHOWN_PX = 128
@@ -68,6 +69,5 @@ def save_sample_grid(images: Tensor, file: Path) -> None:
     grid = np.zeros((rows * columns, *grey.shape[1:]), np.uint8)
     grid[: len(grey)] = grey
     grid = grid.reshape(rows, columns, *grey.shape[1:]).swapaxes(1, 2).reshape(rows * grey.shape[1], -1)
-    temporary = file.with_suffix(".partial.png")
-    imageio.imwrite(temporary, grid)
-    temporary.replace(file)
+    with whole_file(file) as temporary:
+        imageio.imwrite(temporary, grid, extension=".png")

@@ -1,7 +1,6 @@
 """What all trainers of the package share: settings from the plans, safe checkpoints, seeded noise."""
 
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 from torch._dynamo import OptimizedModule
 
+from nnunet_diffusion_ensemble.atomic import whole_file
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
@@ -90,6 +90,5 @@ class DiffusionTrainer(nnUNetTrainer):
         """nnU-Net's checkpoint, written under another name first: a kill while writing leaves the old one whole."""
         if self.local_rank != 0 or self.disable_checkpointing:
             return  # a partial file that is there is not ours to rename
-        temporary = f"{filename}.partial"
-        super().save_checkpoint(temporary)
-        Path(temporary).replace(filename)
+        with whole_file(filename) as temporary:
+            super().save_checkpoint(str(temporary))

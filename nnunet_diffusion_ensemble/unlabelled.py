@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle, write_pickle
 from nnunetv2.configuration import default_num_processes
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
@@ -52,6 +54,8 @@ KEYS_THAT_DETERMINE_VALUES = (
     "resampling_fn_seg",
     "resampling_fn_seg_kwargs",
 )
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -123,19 +127,19 @@ def _remove_other_cases(folder: Path, cases: Collection[str]) -> None:
 # Preprocessing one case
 
 
-def _read(job: PreprocessingJob, images: list[Path]) -> tuple[np.ndarray, dict]:
+def read_images(reader: type[BaseReaderWriter], images: list[Path]) -> tuple[np.ndarray, dict]:
     """Reads a case as nnU-Net does, but refuses half a `.nii.gz`, the rest of which SimpleITK fills with zeros."""
     for path in images:
         if path.suffix == ".gz":
             with gzip.open(path) as stream:
                 while stream.read(2**20):
                     pass
-    return job.plans.image_reader_writer_class().read_images([str(path) for path in images])
+    return reader().read_images([str(path) for path in images])
 
 
 def _run_case(job: PreprocessingJob, images: list[Path]) -> tuple[np.ndarray, np.ndarray, dict]:
     """The preprocessor's `run_case` without a segmentation, with the channels counted after reading."""
-    data, properties = _read(job, images)
+    data, properties = read_images(job.plans.image_reader_writer_class, images)
     expected = number_of_channels(job.dataset_json)
     if len(data) != expected:
         raise ValueError(f"{len(data)} channel(s) were read, dataset.json has {expected} channel_names")
@@ -172,17 +176,19 @@ def _save_case(
         Path(written + ending).replace(final + ending)
 
 
-def _files_to_blame(job: PreprocessingJob, images: list[Path]) -> str:
-    """The files that cannot be read on their own; all files of the case if each can."""
+def what_is_wrong(reader: type[BaseReaderWriter], images: list[Path], error: Exception) -> str:
+    """An error in words, with the files that cannot be read on their own; all files of the case if each can."""
 
     def is_readable(path: Path) -> bool:
         try:
-            _read(job, [path])
+            read_images(reader, [path])
         except Exception:
             return False
         return True
 
-    return ", ".join(path.name for path in [path for path in images if not is_readable(path)] or images)
+    names = ", ".join(path.name for path in [path for path in images if not is_readable(path)] or images)
+    reason = " ".join(str(error).split()) or "not readable together; have all channels the same shape and spacing?"
+    return f"{names}: {reason}"
 
 
 def _preprocess_case(job: PreprocessingJob, case: str, images: list[Path]) -> str | None:
@@ -191,8 +197,7 @@ def _preprocess_case(job: PreprocessingJob, case: str, images: list[Path]) -> st
         source = _source_state(case, images)
         preprocessed = _run_case(job, images)
     except Exception as error:  # readers raise errors of any kind
-        reason = " ".join(str(error).split()) or "not readable together; have all channels the same shape and spacing?"
-        return f"{_files_to_blame(job, images)}: {reason}"
+        return what_is_wrong(job.plans.image_reader_writer_class, images, error)
     try:
         _save_case(job, case, source, preprocessed)
     except Exception as error:
@@ -215,14 +220,14 @@ def _die_with_parent() -> None:
     threading.Thread(target=outlive_nobody, daemon=True).start()
 
 
-def _in_processes(
-    function: Callable[[str, list[Path]], str | None], cases: dict[str, list[Path]], num_processes: int
-) -> Iterator[str | None]:
+def in_processes(
+    function: Callable[[str, list[Path]], Result], cases: dict[str, list[Path]], num_processes: int
+) -> Iterator[Result]:
     """Applies a function to all cases, a few at a time, so that memory does not grow with their number."""
     pool = ProcessPoolExecutor(
         min(num_processes, len(cases)), multiprocessing.get_context("spawn"), initializer=_die_with_parent
     )
-    waiting, running = iter(cases.items()), dict[Future, str]()
+    waiting, running = iter(cases.items()), dict[Future[Result], str]()
     try:
         while True:
             for case, images in islice(waiting, 2 * num_processes - len(running)):
@@ -234,7 +239,7 @@ def _in_processes(
                 del running[future]
     except BrokenProcessPool as error:
         raise RuntimeError(
-            f"A worker died while preprocessing one of {', '.join(sorted(running.values()))}. If no error is shown "
+            f"A worker died while it worked on one of {', '.join(sorted(running.values()))}. If no error is shown "
             "above, the system probably ended it for want of memory: use fewer processes (nnUNet_def_n_proc=1) and "
             "run again; finished cases are kept."
         ) from error
@@ -250,7 +255,7 @@ def _preprocess_cases(
     if num_processes == 0:
         outcomes: Iterator[str | None] = (preprocess(case, images) for case, images in cases.items())
     else:
-        outcomes = _in_processes(preprocess, cases, num_processes)
+        outcomes = in_processes(preprocess, cases, num_processes)
     problems = []
     for problem in outcomes:
         progress.update()

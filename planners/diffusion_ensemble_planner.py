@@ -1,7 +1,7 @@
 """Planner of the diffusion ensemble: nnU-Net's residual-encoder rules, and the method written into the plans."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,8 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 )
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_diffusion_ensemble.method import (
-    PLANS_KEY,
-    DenoiserSettings,
-    DiffusionMethod,
-    EnsembleSettings,
-    PretrainingSettings,
-)
+from nnunet_diffusion_ensemble.fingerprint import MARK as FINGERPRINT_MARK
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.unlabelled_cases import find_unlabelled_cases
 
 LARGEST_PRETRAINING_BATCH = 32
@@ -48,6 +43,8 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
     plans; the method stands beside it under `diffusion`.
     """
 
+    needs_labels = True
+
     def __init__(
         self,
         dataset_name_or_id: str | int,
@@ -71,6 +68,11 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
             self.UNet_base_num_features = self.options.base_features
         if self.options.blocks_per_stage is not None:
             self.UNet_blocks_per_stage_encoder = (self.options.blocks_per_stage,) * 13
+        if self.needs_labels and self.dataset_fingerprint.get(FINGERPRINT_MARK):
+            raise ValueError(
+                "The fingerprint of this data set was made from unlabelled images, when it had no labels. Extract it "
+                "anew: nnUNetv2_plan_and_preprocess --clean, or nnunet-diffusion plan --clean."
+            )
         self.num_unlabelled = len(find_unlabelled_cases(Path(self.raw_dataset_folder), self.dataset_json))
 
     def generate_data_identifier(self, configuration_name: str) -> str:
@@ -90,32 +92,36 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         plan = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
+        self.adapt_plan(plan, approximate_n_voxels_dataset)
         if self.options.batch_size is not None:
             plan["batch_size"] = self.options.batch_size
         plan[PLANS_KEY] = self._method(plan, approximate_n_voxels_dataset).to_plans()
         return plan
 
+    def adapt_plan(self, plan: dict, approximate_n_voxels_dataset: float) -> None:
+        """Changes nnU-Net's plan of a configuration before the method is added; for planners derived from this one."""
+
+    def default_options(self) -> dict[str, Any]:
+        """Settings of the method, by dotted path, that hold unless the user says otherwise; for derived planners."""
+        return {}
+
     def _method(self, plan: dict, approximate_n_voxels_dataset: float) -> DiffusionMethod:
-        images_per_pass = self._images_in_memory(plan)
+        images_per_pass = self.images_in_memory(plan)
         labelled_share = self.dataset_json["numTraining"] / (self.dataset_json["numTraining"] + self.num_unlabelled)
         covering_batch = approximate_n_voxels_dataset / labelled_share * self.max_dataset_covered
         covering_batch /= np.prod(plan["patch_size"], dtype=np.float64)
         batch_size = min(images_per_pass, round(covering_batch), LARGEST_PRETRAINING_BATCH)
-        scale, shift = self._input_scaling(plan["normalization_schemes"])
         labels = LabelManager(self.dataset_json["labels"], self.dataset_json.get("regions_class_order"))
-        method = DiffusionMethod(
-            denoiser=DenoiserSettings(input_scale=scale, input_shift=shift),
-            pretraining=PretrainingSettings(
-                batch_size=max(batch_size, self.UNet_min_batch_size),
-                max_validation_images=VALIDATION_IMAGES[len(plan["spacing"])],
-            ),
-            ensemble=EnsembleSettings(
-                averaging="sigmoid" if labels.has_regions else "softmax", images_per_pass=images_per_pass
-            ),
-        )
-        return method.with_options(self.options.method)
+        planned = {
+            "denoiser": asdict(self.denoiser_settings(plan["normalization_schemes"])),
+            "pretraining.batch_size": max(batch_size, self.UNet_min_batch_size),
+            "pretraining.max_validation_images": VALIDATION_IMAGES[len(plan["spacing"])],
+            "ensemble.averaging": "sigmoid" if labels.has_regions else "softmax",
+            "ensemble.images_per_pass": images_per_pass,
+        }
+        return DiffusionMethod().with_options({**planned, **self.default_options(), **self.options.method})
 
-    def _images_in_memory(self, plan: dict) -> int:
+    def images_in_memory(self, plan: dict) -> int:
         """How many patches nnU-Net's memory rule allows in one pass, whatever the size of the data set."""
         architecture = plan["architecture"]
         estimate = self.static_estimate_VRAM_usage(
@@ -132,13 +138,15 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         reference_batch = self.UNet_reference_val_corresp_bs_2d if is_2d else self.UNet_reference_val_corresp_bs_3d
         return max(round(reference / estimate * reference_batch), self.UNet_min_batch_size)
 
-    def _input_scaling(self, normalization_schemes: list[str]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Scale and shift of each channel that bring preprocessed images to about [-1, 1] or unit variance.
+    def denoiser_settings(self, normalization_schemes: list[str]) -> DenoiserSettings:
+        """Default process, with a scale and a shift of each channel that bring preprocessed images to about [-1, 1] or
+        unit variance.
 
         Diffusion supposes data of unit variance around zero: z-scores have it already.
         """
         channels = [self._channel_scaling(i, scheme) for i, scheme in enumerate(normalization_schemes)]
-        return tuple(scale for scale, _ in channels), tuple(shift for _, shift in channels)
+        scales, shifts = zip(*channels, strict=True)
+        return DenoiserSettings(input_scale=scales, input_shift=shifts)
 
     def _channel_scaling(self, channel: int, scheme: str) -> tuple[float, float]:
         if scheme in ("RescaleTo01Normalization", "RGBTo01Normalization"):

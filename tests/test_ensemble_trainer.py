@@ -72,6 +72,24 @@ def test_weights_of_nnunets_own_option_are_not_replaced_at_the_start(make_traine
     assert trainer.network.denoiser.trained_iterations == 70
 
 
+def test_a_named_denoiser_of_other_channels_is_adapted_and_that_is_logged(make_trainer, checkpoint, monkeypatch):
+    trainer = make_trainer(DiffusionEnsembleTrainer, {"pretrained_checkpoint": str(checkpoint)})
+    trainer.dataset_json["channel_names"] = {"0": "T1", "1": "T2"}
+    trainer.configuration_manager.configuration["normalization_schemes"] = ["ZScoreNormalization"] * 2
+    monkeypatch.setattr("nnunet_diffusion_ensemble.training.nnUNetTrainer.on_train_start", lambda self: None)
+    trainer.on_train_start()
+    (log,) = Path(trainer.output_folder).glob("training_log_*.txt")
+    assert "1 channel(s), these have 2" in log.read_text()
+    weights = torch.load(checkpoint, weights_only=False)["network_weights"]
+    name = "denoiser.unet.encoder.stem.convs.0.conv.weight"
+    torch.testing.assert_close(trainer.network.state_dict()[name], weights[name].repeat(1, 2, 1, 1) / 2)
+
+
+def test_plans_of_a_data_set_without_labels_are_refused(make_trainer):
+    with pytest.raises(ValueError, match=r"Dataset001_Made has no labels.*plan -d ID --denoiser"):
+        make_trainer(DiffusionEnsembleTrainer, labels={"background": 0})
+
+
 def test_a_network_that_cannot_be_imported_is_named(make_trainer):
     trainer = make_trainer(DiffusionEnsembleTrainer, {"ensemble.network_class_name": "nowhere.Network"})
     with pytest.raises(ImportError, match=r"plans name nowhere\.Network as network"):

@@ -130,6 +130,26 @@ def test_held_out_images_are_the_middles_of_the_cases(make_pretraining, tmp_path
     assert next(training)["data"].shape == (3, 1, 16, 16)
 
 
+def test_without_labels_only_unlabelled_images_are_used(make_pretraining, tmp_path):
+    trainer = make_pretraining(6, fold="all", labels={"background": 0})
+    shutil.rmtree(tmp_path / FOLDER)  # where labelled cases would be
+    trainer.initialize()
+    training, held_out = (dataset.identifiers for dataset in trainer.get_tr_and_val_datasets())
+    assert sorted([*training, *held_out]) == [f"other_{i}" for i in range(6)]
+    assert next(trainer.get_dataloaders()[0])["data"].shape == (3, 1, 16, 16)
+
+
+def test_without_labels_there_is_no_fold_but_all(make_pretraining):
+    with pytest.raises(ValueError, match="without labels has no folds: pretrain on fold all, not 2"):
+        make_pretraining(6, fold=2, labels={"background": 0})
+
+
+def test_without_labels_and_without_images_there_is_nothing_to_pretrain_on(make_pretraining):
+    trainer = make_pretraining(0, fold="all", labels={"background": 0})
+    with pytest.raises(ValueError, match="imagesUn of the raw data set holds no images"):
+        trainer.initialize()
+
+
 def test_no_more_images_are_held_in_memory_than_the_plans_allow(make_pretraining):
     options = {"pretraining.validation_fraction": 0.9, "pretraining.max_validation_images": 5}
     trainer = make_pretraining(10, options)

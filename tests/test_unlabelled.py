@@ -13,7 +13,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from unlabelled_data import GREY_PLANS, NAME, RESAMPLING, VOLUME_PLANS, grey_image, write_plans, write_volume
 
-from nnunet_diffusion_ensemble.unlabelled import _in_processes, preprocess_unlabelled, unlabelled_folder
+from nnunet_diffusion_ensemble.unlabelled import in_processes, preprocess_unlabelled, unlabelled_folder
 
 
 def preprocess(root: Path, num_processes: int = 0) -> Path:
@@ -96,8 +96,8 @@ def die(case: str, images: list[Path]) -> None:
 
 
 def test_a_worker_that_dies_is_an_error_and_not_a_wait_without_end(tmp_path):
-    with pytest.raises(RuntimeError, match=r"worker died while preprocessing one of a, b.*nnUNet_def_n_proc"):
-        list(_in_processes(die, {"a": [tmp_path], "b": [tmp_path]}, 1))
+    with pytest.raises(RuntimeError, match=r"worker died while it worked on one of a, b.*nnUNet_def_n_proc"):
+        list(in_processes(die, {"a": [tmp_path], "b": [tmp_path]}, 1))
 
 
 def test_a_second_run_finds_the_cases_again(grey):

@@ -10,6 +10,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from nnunet_diffusion_ensemble.dataset_json import has_labels
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.pretrained import find_pretrained_checkpoint, load_denoiser
 from nnunet_diffusion_ensemble.training import DiffusionTrainer
@@ -27,6 +28,12 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if not has_labels(dataset_json):
+            raise ValueError(
+                f"{self.plans_manager.dataset_name} has no labels, so there is nothing to segment: its plans serve "
+                "pretraining. Plan a labelled data set for its denoiser with nnunet-diffusion plan -d ID --denoiser "
+                "CHECKPOINT, and train there."
+            )
         settings = self.method.training
         self.num_epochs = settings.num_epochs
         self.num_iterations_per_epoch = settings.num_iterations_per_epoch
@@ -79,10 +86,17 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
             self.fold,
             self.method.pretrained_checkpoint,
         )
-        load_denoiser(self.plain_network, checkpoint, self.configuration_manager.configuration["architecture"])
+        note = load_denoiser(
+            self.plain_network,
+            checkpoint,
+            self.configuration_manager.configuration["architecture"],
+            adapt_channels=self.method.pretrained_checkpoint is not None,
+        )
         iterations = int(self.plain_network.denoiser.trained_iterations)
         length = f"pretrained for {iterations} iterations" if iterations > 0 else "trained elsewhere"
         self.print_to_log_file(f"Denoiser: {checkpoint}, {length}")
+        if note is not None:
+            self.print_to_log_file(note)
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()

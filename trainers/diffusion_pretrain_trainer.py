@@ -17,6 +17,8 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from nnunet_diffusion_ensemble.atomic import whole_file
+from nnunet_diffusion_ensemble.dataset_json import has_labels
 from nnunet_diffusion_ensemble.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.memorisation import check_memorisation
 from nnunet_diffusion_ensemble.method import DiffusionMethod
@@ -51,6 +53,8 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if not has_labels(dataset_json):
+            self._use_only_unlabelled_images()
         settings = self.method.pretraining
         self.num_epochs = settings.num_epochs
         self.num_iterations_per_epoch = settings.num_iterations_per_epoch
@@ -80,7 +84,15 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         settings = DiffusionMethod.from_plans(configuration).denoiser
         return PretrainingNetwork(configuration["architecture"], num_input_channels, settings)
 
+    def _use_only_unlabelled_images(self) -> None:
+        if self.fold != "all":
+            raise ValueError(f"A data set without labels has no folds: pretrain on fold all, not {self.fold}.")
+        base = Path(self.preprocessed_dataset_folder_base)
+        self.preprocessed_dataset_folder = str(unlabelled_folder(base, self.configuration_manager.data_identifier))
+
     def initialize(self) -> None:
+        if not has_labels(self.dataset_json) and not self._unlabelled_images()[1]:  # nnU-Net looks there next
+            raise ValueError("There is nothing to pretrain on: imagesUn of the raw data set holds no images.")
         super().initialize()
         self.averaged = weight_average(self.plain_network, self.method.pretraining.ema_decay)
 
@@ -102,7 +114,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     def get_tr_and_val_datasets(self) -> tuple[ImageDataset, ImageDataset]:
         """Images to train on and images held out: cases of the fold's validation set and a share of the unlabelled."""
-        labelled_tr, labelled_val = self.do_split()
+        labelled_tr, labelled_val = self.do_split() if has_labels(self.dataset_json) else ([], [])
         folder, unlabelled = self._unlabelled_images()
         settings = self.method.pretraining
         if self.fold == "all":
@@ -125,12 +137,12 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         return self.training_images, self.held_out
 
     def _unlabelled_images(self) -> tuple[Path, list[str]]:
-        dataset_name = self.plans_manager.dataset_name
         folder = unlabelled_folder(
             Path(self.preprocessed_dataset_folder_base), self.configuration_manager.data_identifier
         )
         if self.local_rank == 0:
-            preprocess_unlabelled(dataset_name, self.configuration_name, self.plans_manager.plans_name)
+            plans = self.plans_manager
+            preprocess_unlabelled(plans.dataset_name, self.configuration_name, plans.plans_name)
         if self.is_ddp:
             dist.barrier()
         return folder, ImageDataset.get_identifiers(str(folder))
@@ -303,8 +315,8 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             "trainer_name": self.__class__.__name__,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
-        torch.save(checkpoint, f"{filename}.partial")
-        Path(f"{filename}.partial").replace(filename)
+        with whole_file(filename) as temporary:
+            torch.save(checkpoint, temporary)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         super().load_checkpoint(filename_or_checkpoint)

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_commands import ENSEMBLE, PRETRAIN, Workplace, change_plans, registration
-from xray_chain import DATASET, XRAYS, Chain, train_chain
-
-PLANS = "Tiny"
-TINY = (
-    *("--base-features", 4, "--blocks-per-stage", 1, "--batch-size", 2, "--timesteps", 1, 50, 400),
-    *("--hidden-features", 8, "--pretraining-epochs", 1, "--pretraining-iterations", 4),
-    *("--pretraining-batch-size", 2, "--epochs", 1, "--iterations", 4),
+from nnunet_commands import (
+    ENSEMBLE,
+    FEW_SAMPLES,
+    PRETRAIN,
+    TINY,
+    TINY_PLANS,
+    Workplace,
+    change_plans,
+    registration,
 )
-FEW_SAMPLES = {"pretraining.num_samples": 2, "pretraining.num_sampling_steps": 2}
+from xray_chain import DATASET, XRAYS, Chain, train_chain
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +47,7 @@ class TinyChain:
     @property
     def plans_file(self) -> Path:
         (dataset,) = self.workplace.raw.iterdir()
-        return self.workplace.preprocessed / dataset.name / f"{PLANS}.json"
+        return self.workplace.preprocessed / dataset.name / f"{TINY_PLANS}.json"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -54,23 +55,23 @@ class TinyChain:
         return json.loads(self.plans_file.read_text())["configurations"][self.configuration]
 
     def folder(self, trainer: str, fold: object) -> Path:
-        name = f"{trainer}__{PLANS}__{self.configuration}"
+        name = f"{trainer}__{TINY_PLANS}__{self.configuration}"
         return self.workplace.results / self.plans_file.parent.name / name / f"fold_{fold}"
 
     def plan_and_preprocess(self, *options: object) -> None:
-        self._run("nnunet-diffusion", "plan", "-d", 1, "--plans-name", PLANS, *TINY, *options, "-np", 1)
-        change_plans(self.plans_file, PLANS, FEW_SAMPLES)
-        self._run("nnunet-diffusion", "preprocess", "-d", 1, "-p", PLANS, "-c", self.configuration, "-np", 1)
+        self._run("nnunet-diffusion", "plan", "-d", 1, "--plans-name", TINY_PLANS, *TINY, *options, "-np", 1)
+        change_plans(self.plans_file, TINY_PLANS, FEW_SAMPLES)
+        self._run("nnunet-diffusion", "preprocess", "-d", 1, "-p", TINY_PLANS, "-c", self.configuration, "-np", 1)
 
     def train(self) -> None:
         """Pretraining on all images, then the ensemble on fold 0."""
         for trainer, fold in ((PRETRAIN, "all"), (ENSEMBLE, 0)):
-            model = ["-tr", trainer, "-p", PLANS, "-device", "cpu"]
+            model = ["-tr", trainer, "-p", TINY_PLANS, "-device", "cpu"]
             self._run("nnUNetv2_train", 1, self.configuration, fold, *model)
 
     def predict(self, images: Path) -> Path:
         output = self.workplace.root / "predictions"
-        model = ["-d", 1, "-c", self.configuration, "-tr", ENSEMBLE, "-p", PLANS, "-f", 0, "-device", "cpu"]
+        model = ["-d", 1, "-c", self.configuration, "-tr", ENSEMBLE, "-p", TINY_PLANS, "-f", 0, "-device", "cpu"]
         self._run("nnUNetv2_predict", *model, "-i", images, "-o", output)
         return output
 

@@ -19,6 +19,13 @@ from nnunet_diffusion_ensemble.register import EXTERNAL_FOLDER, EXTERNAL_VARIABL
 PRETRAIN, ENSEMBLE = "DiffusionPretrainTrainer", "DiffusionEnsembleTrainer"
 EXTERNAL = {EXTERNAL_VARIABLE: str(EXTERNAL_FOLDER)}  # finds our trainers without registration
 DATA = Path(__file__).parents[3] / "shared" / "data"
+TINY_PLANS = "Tiny"
+TINY = (  # options of nnunet-diffusion plan
+    *("--base-features", 4, "--blocks-per-stage", 1, "--batch-size", 2, "--timesteps", 1, 50, 400),
+    *("--hidden-features", 8, "--pretraining-epochs", 1, "--pretraining-iterations", 4),
+    *("--pretraining-batch-size", 2, "--epochs", 1, "--iterations", 4),
+)
+FEW_SAMPLES = {"pretraining.num_samples": 2, "pretraining.num_sampling_steps": 2}
 SHOWN_LINES = 40
 TIMEOUT_SECONDS = 900
 # OpenMP's spinning slows torch down up to ten times where cores are shared; augmentation in processes of its own costs

@@ -1,0 +1,82 @@
+"""Reading checkpoints: one function for all of them, which says what a file is when it is no checkpoint."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KEYS = ("network_weights", "init_args", "trainer_name")  # of every checkpoint that nnU-Net or we write
+ZIP, PICKLE, HDF5 = b"PK\x03\x04", b"\x80", b"\x89HDF"
+
+
+def read_checkpoint(file: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint of nnU-Net, or of a trainer of ours, on the CPU.
+
+    Like nnU-Net's own reader it unpickles, so that only files from people you trust should be read; a file that is not
+    one of `torch.save` is refused before that.
+
+    Args:
+        file: e.g. `checkpoint_final.pth`.
+
+    Returns:
+        The checkpoint, with at least the keys `network_weights`, `init_args` and `trainer_name`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated, damaged, or something else; the message says what.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is a folder, not a checkpoint." if file.is_dir() else f"There is no {file}.")
+    what = _what_it_is_instead(file)
+    if what is not None:
+        raise ValueError(f"{file} is not a checkpoint that nnU-Net wrote: it is {what}.")
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=False)
+    except Exception as error:  # damaged pickles raise errors of any kind
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{file} is damaged, or needs a package that is not installed ({reason}).") from error
+    missing = [key for key in KEYS if key not in checkpoint] if isinstance(checkpoint, dict) else list(KEYS)
+    if missing:
+        raise ValueError(
+            f"{file} was written by torch.save, but is not a checkpoint of nnU-Net: it holds {_content(checkpoint)} "
+            f"and lacks {', '.join(missing)}."
+        )
+    return checkpoint
+
+
+def _what_it_is_instead(file: Path) -> str | None:
+    """In words, by its first bytes and its zip directory; None for a whole file of `torch.save`."""
+    with file.open("rb") as stream:
+        start = stream.read(9)
+    if not start:
+        return "empty"
+    if start.startswith(ZIP):
+        return _what_zip_it_is_instead(file)
+    if start.startswith(PICKLE):
+        return "a bare pickle or a file of a torch older than 1.6"
+    if start.startswith(HDF5):
+        return "an HDF5 file, as Keras writes them"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < file.stat().st_size:
+        return "a safetensors file, which holds weights but not nnU-Net's plans"
+    return f"a file of another kind, which begins with {start!r}"
+
+
+def _what_zip_it_is_instead(file: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return "truncated: its end is missing, so its writing or its copying was interrupted"
+    if any(name.endswith("/data.pkl") for name in names):
+        return None
+    if any(name.endswith("plans.json") for name in names):
+        return "a whole model as a zip archive; install it with nnUNetv2_install_pretrained_model_from_zip"
+    return f"a zip archive of other things, such as {names[0] if names else 'nothing'}"
+
+
+def _content(checkpoint: object) -> str:
+    if not isinstance(checkpoint, dict):
+        return f"an object of type {type(checkpoint).__name__}"
+    return f"the keys {', '.join(map(str, list(checkpoint)[:5]))}" if checkpoint else "nothing"

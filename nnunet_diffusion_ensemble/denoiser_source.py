@@ -1,0 +1,40 @@
+"""Naming a pretrained denoiser: a checkpoint's path, or the name of one that ships with the package."""
+
+from pathlib import Path
+
+SHIPPED = Path(__file__).resolve().parent / "denoisers"
+
+
+def shipped_denoisers() -> dict[str, Path]:
+    """Checkpoints that ship with the package, by name."""
+    return {file.stem: file for file in sorted(SHIPPED.glob("*.pth"))}
+
+
+def denoiser_file(source: str) -> Path:
+    """The checkpoint that a user means.
+
+    Args:
+        source: name of a shipped denoiser, or else path of a checkpoint.
+
+    Raises:
+        FileNotFoundError: there is neither.
+        ValueError: it names a library, `LIBRARY:PATH`, whose denoisers cannot be read.
+    """
+    shipped = shipped_denoisers()
+    if source in shipped:
+        return shipped[source]
+    file = Path(source)
+    if file.exists():
+        return file.resolve()
+    library, separator, _ = source.partition(":")
+    if separator and len(library) > 1:  # one letter is a drive of Windows
+        raise ValueError(f"{source}: denoisers of {library!r} cannot be read. Name a checkpoint of ours.")
+    names = ", ".join(shipped) or "none"
+    raise FileNotFoundError(
+        f"There is no file {file.absolute()}, and no denoiser of this name that ships with the package ({names})."
+    )
+
+
+def source_for_plans(source: str) -> str:
+    """How plans name it: a shipped one by its name, which holds in every installation; others by absolute path."""
+    return source if source in shipped_denoisers() else str(denoiser_file(source))

@@ -1,0 +1,62 @@
+"""`nnunet-diffusion export`: a checkpoint with nothing but what a denoiser needs, small enough to pass on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnunet_diffusion_ensemble.atomic import whole_file
+from nnunet_diffusion_ensemble.method import PLANS_KEY
+from nnunet_diffusion_ensemble.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser, read_pretrained
+
+
+def export_denoiser(checkpoint_file: Path, output: Path, half: bool = False) -> None:
+    """Writes the averaged weights of a denoiser with the part of the plans that it needs, whole or not at all.
+
+    Everything that reads a checkpoint of the pretraining reads this one, too, except for `--c`.
+
+    Args:
+        checkpoint_file: checkpoint of `DiffusionPretrainTrainer` or `DiffusionEnsembleTrainer`.
+        output: file to write.
+        half: store parameters in float16, half the size; they are used in float32 all the same. Buffers, such as the
+            noise schedule, stay as they are.
+
+    Raises:
+        ValueError: no such checkpoint, `output` is the checkpoint itself, or a weight is too large for float16.
+        FileNotFoundError: the checkpoint or the folder of `output` is missing.
+    """
+    denoiser = read_pretrained(checkpoint_file)
+    if output.exists() and output.samefile(checkpoint_file):
+        raise ValueError(f"{output} is the checkpoint itself, which training may have to resume from: name another.")
+    if not output.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {output.absolute().parent}.")
+    checkpoint = {
+        "network_weights": _in_half(denoiser) if half else denoiser.weights,
+        "init_args": {"plans": _plans(denoiser), "configuration": denoiser.configuration_name},
+        "trainer_name": TRAINER_NAME,
+    }
+    with whole_file(output) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def _plans(denoiser: PretrainedDenoiser) -> dict[str, Any]:
+    """Only the denoiser's configuration, without the path of a checkpoint on the machine where it was trained."""
+    method = {**denoiser.configuration[PLANS_KEY], "pretrained_checkpoint": None}
+    configuration = {**denoiser.configuration, PLANS_KEY: method}
+    return {**denoiser.plans, "configurations": {denoiser.configuration_name: configuration}}
+
+
+def _in_half(denoiser: PretrainedDenoiser) -> Mapping[str, Tensor]:
+    """Parameters in float16. The state dict has two names for many of them, which must not become two tensors."""
+    parameters = {PREFIX + name for name, _ in denoiser.module().named_parameters(remove_duplicate=False)}
+    converted: dict[tuple, Tensor] = {}
+    weights = dict(denoiser.weights)
+    for name in parameters:
+        weight = weights[name]
+        key = (weight.data_ptr(), weight.shape)
+        weights[name] = converted.setdefault(key, weight.half())
+        if not weights[name].isfinite().all():
+            raise ValueError(f"{name} holds values too large for float16. Export without --half.")
+    return weights
