@@ -1,4 +1,4 @@
-"""Naming a pretrained denoiser: a checkpoint's path, or the name of one that ships with the package."""
+"""Naming a pretrained denoiser: a checkpoint's path, the name of one that ships with the package, or a library's."""
 
 from pathlib import Path
 
@@ -18,7 +18,6 @@ def denoiser_file(source: str) -> Path:
 
     Raises:
         FileNotFoundError: there is neither.
-        ValueError: it names a library, `LIBRARY:PATH`, whose denoisers cannot be read.
     """
     shipped = shipped_denoisers()
     if source in shipped:
@@ -26,13 +25,16 @@ def denoiser_file(source: str) -> Path:
     file = Path(source)
     if file.exists():
         return file.resolve()
-    library, separator, _ = source.partition(":")
-    if separator and len(library) > 1:  # one letter is a drive of Windows
-        raise ValueError(f"{source}: denoisers of {library!r} cannot be read. Name a checkpoint of ours.")
     names = ", ".join(shipped) or "none"
     raise FileNotFoundError(
         f"There is no file {file.absolute()}, and no denoiser of this name that ships with the package ({names})."
     )
+
+
+def names_library(source: str) -> bool:
+    """Whether it is `LIBRARY:PATH`, a denoiser of another library, rather than a file or a shipped one."""
+    library, separator, _ = source.partition(":")
+    return bool(separator) and len(library) > 1 and not Path(source).exists()  # one letter is a drive of Windows
 
 
 def source_for_plans(source: str) -> str:

@@ -17,10 +17,12 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.dataset_json import has_labels, read_dataset_json, refuse_missing_labels
-from nnunet_diffusion_ensemble.denoiser_source import denoiser_file, source_for_plans
+from nnunet_diffusion_ensemble.denoiser_source import denoiser_file, names_library, source_for_plans
 from nnunet_diffusion_ensemble.fingerprint import has_unlabelled_fingerprint
+from nnunet_diffusion_ensemble.foreign.denoiser import read_foreign
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.plan_denoiser import DenoiserPlanner, refuse_contradictions
+from nnunet_diffusion_ensemble.plan_foreign import ForeignDenoiserPlanner
 from nnunet_diffusion_ensemble.plan_unlabelled import UnlabelledPlanner, unlabelled_fingerprint
 from nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner import DiffusionEnsemblePlanner, PlanningOptions
 from nnunet_diffusion_ensemble.pretrained import read_pretrained
@@ -51,7 +53,8 @@ def plan(
         num_processes: processes of the fingerprint extraction.
         clean: extract the fingerprint anew.
         unlabelled: the data set has only `imagesUn`; plan for pretraining on it.
-        denoiser: plan for this pretrained denoiser: a checkpoint, or the name of a shipped one.
+        denoiser: plan for this pretrained denoiser: a checkpoint, the name of a shipped one, or `LIBRARY:PATH` for
+            one of another library.
 
     Returns:
         the name of the plans.
@@ -86,11 +89,14 @@ def plan(
 
 def _denoiser_planner(
     denoiser: str, options: PlanningOptions, target_spacing: Sequence[float] | None, unlabelled: bool
-) -> Callable[..., DenoiserPlanner]:
+) -> Callable[..., DiffusionEnsemblePlanner]:
     if unlabelled:
         raise ValueError(
             "--unlabelled plans for the pretraining of a denoiser, --denoiser for the use of one: give one of the two."
         )
+    if names_library(denoiser):
+        refuse_contradictions(options, None)
+        return partial(ForeignDenoiserPlanner, foreign=read_foreign(denoiser), source=denoiser)
     refuse_contradictions(options, target_spacing)
     pretrained = read_pretrained(denoiser_file(denoiser))
     if not pretrained.is_trained:

@@ -1,29 +1,22 @@
 """Plans for a labelled data set that is to use a denoiser pretrained elsewhere."""
 
-import json
 import logging
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from nnunetv2.configuration import ANISO_THRESHOLD
-from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
-from nnunet_diffusion_ensemble.atomic import write_text
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, PretrainingSettings
-from nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner import DiffusionEnsemblePlanner, PlanningOptions
+from nnunet_diffusion_ensemble.plan_single import WITHOUT_MM, SingleConfigurationPlanner
+from nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner import PlanningOptions
 from nnunet_diffusion_ensemble.pretrained import PretrainedDenoiser
 from nnunet_diffusion_ensemble.unlabelled_cases import number_of_channels
 
-CONFIGURATION = {2: "2d", 3: "3d_fullres"}  # by dimension
-WITHOUT_MM = ("NaturalImage2DIO",)  # readers that know no size of a pixel
 # Normalisation of each image by itself suits any image; the others suppose a scale of their own, as Hounsfield's is.
 BY_IMAGE = ("ZScoreNormalization", "RescaleTo01Normalization")
-LARGE_IMAGE = 0.25  # a patch covers less of it
 NOT_YOURS_TO_CHOOSE = ("denoiser.", "pretrained_checkpoint")
 
 Value = TypeVar("Value")
@@ -57,7 +50,7 @@ def for_channels(values: Sequence[Value], channels: int, what: str) -> list[Valu
     return [values[0]] * channels
 
 
-class DenoiserPlanner(DiffusionEnsemblePlanner):
+class DenoiserPlanner(SingleConfigurationPlanner):
     """Plans one configuration so that the denoiser sees images as it did in its training.
 
     From the denoiser: topology, patch size, spacing in mm, order of axes, normalisation (of CT with its numbers), input
@@ -67,25 +60,18 @@ class DenoiserPlanner(DiffusionEnsemblePlanner):
         ValueError: at construction or in planning, if the data set cannot be shown to the denoiser so.
     """
 
-    def __init__(self, *args: Any, denoiser: PretrainedDenoiser, source: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.denoiser, self.source = denoiser, source
-        self.name = CONFIGURATION[len(denoiser.patch_size)]
+    def __init__(self, *args: Any, denoiser: PretrainedDenoiser, **kwargs: Any) -> None:
+        super().__init__(*args, dimension=len(denoiser.patch_size), **kwargs)
+        self.denoiser = denoiser
         self.both_in_mm = self._both_in_mm()
-        self.own_spacing = super().determine_fullres_target_spacing()
         self.own_normalisation = super().determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         self.channels = number_of_channels(self.dataset_json)
-        self.lowres_creation_threshold = 0  # only the denoiser's configuration is kept
-        self._check_dimension()
         self._check_normalisation()
         self._take_over_intensities()
 
     def _both_in_mm(self) -> bool:
         """Whether the sizes of the denoiser's pixels and of the data set's can be compared."""
-        theirs, ours = (
-            reader not in WITHOUT_MM
-            for reader in (self.denoiser.plans["image_reader_writer"], self.determine_reader_writer().__name__)
-        )
+        theirs, ours = self.denoiser.plans["image_reader_writer"] not in WITHOUT_MM, self.images_have_mm
         if theirs != ours:
             logger.warning(
                 "Only pixels of %s have a size in mm, so the spacing is nnU-Net's choice for this data set.",
@@ -137,6 +123,8 @@ class DenoiserPlanner(DiffusionEnsemblePlanner):
         if len(plan["patch_size"]) != len(patch_size):
             return  # of a configuration that `save_plans` leaves out
         plan["patch_size"] = list(patch_size)
+        if not self.both_in_mm:
+            self.warn_of_another_scale(plan, self.denoiser.configuration["median_image_size_in_voxels"])
         plan["architecture"] = deepcopy(dict(self.denoiser.architecture))
         covering_batch = round(approximate_n_voxels_dataset * self.max_dataset_covered / np.prod(patch_size))
         plan["batch_size"] = max(min(self.images_in_memory(plan), covering_batch), self.UNet_min_batch_size)
@@ -163,32 +151,10 @@ class DenoiserPlanner(DiffusionEnsemblePlanner):
             np.allclose(self.determine_fullres_target_spacing(), self.own_spacing)
             and normalisation == self.own_normalisation
             and "CTNormalization" not in normalisation[0]
-            and self.determine_transpose()[0] == [int(axis) for axis in self._own_transpose()]
+            and self.determine_transpose()[0] == [int(axis) for axis in self.own_transpose()]
         )
 
-    def _own_transpose(self) -> list[int]:
-        first = int(np.argmax(self.own_spacing))
-        return [first, *(axis for axis in range(3) if axis != first)]
-
-    def save_plans(self, plans: dict) -> None:
-        """Writes the denoiser's configuration and no other, nor one of older plans of this name."""
-        planned = plans["configurations"][self.name]
-        if self.name == "3d_fullres":  # nnU-Net's rule: where it would plan 3d_lowres as well
-            covered = np.prod(planned["patch_size"]) / np.prod(planned["median_image_size_in_voxels"])
-            planned["batch_dice"] = bool(covered < LARGE_IMAGE)
-        plans["configurations"] = {self.name: planned}
-        recursive_fix_for_json_export(plans)
-        file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
-        write_text(file, json.dumps(plans, indent=4))
-
     # ---- checks
-
-    def _check_dimension(self) -> None:
-        num_slices = np.median(self.dataset_fingerprint["shapes_after_crop"], axis=0)[self._own_transpose()[0]]
-        if self.name == "3d_fullres" and num_slices == 1:
-            raise ValueError(
-                f"{self.source} is a 3D denoiser, but the images of {self.dataset_name} are 2D. Use a 2D denoiser."
-            )
 
     def _check_normalisation(self) -> None:
         wanted = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()[0]

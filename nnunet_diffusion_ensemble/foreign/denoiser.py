@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnunet_diffusion_ensemble.atomic import whole_file
 from nnunet_diffusion_ensemble.channels import adapt_input_weight, adapt_output_weight
 from nnunet_diffusion_ensemble.denoiser import Denoiser
 from nnunet_diffusion_ensemble.foreign.from_diffusers import read_diffusers
@@ -118,9 +119,8 @@ class ForeignDenoiser:
             "init_args": {"plans": dict(plans), "configuration": configuration},
             "trainer_name": "DiffusionPretrainTrainer",
         }
-        temporary = file.with_name(f"{file.name}.partial")
-        torch.save(checkpoint, temporary)
-        temporary.replace(file)
+        with whole_file(file) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 def read_foreign(source: str) -> ForeignDenoiser:
