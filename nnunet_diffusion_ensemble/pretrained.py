@@ -137,7 +137,7 @@ def load_denoiser(
         network: network with a part named `denoiser`.
         checkpoint_file: checkpoint of `DiffusionPretrainTrainer`.
         architecture: `architecture` of the network's own configuration of the plans, to say what differs.
-        adapt_channels: whether a denoiser of another number of image channels is adapted, or refused.
+        adapt_channels: whether a denoiser of ours with another number of image channels is adapted, or refused.
 
     Returns:
         How the denoiser was adapted, if it was.
@@ -149,7 +149,7 @@ def load_denoiser(
     weights, note = denoiser.weights, None
     own = {k: v for k, v in network.state_dict().items() if k.startswith(PREFIX)}
     channels = own[f"{PREFIX}input_scale"].shape[1]
-    if adapt_channels and channels != denoiser.channels:
+    if adapt_channels and channels != denoiser.channels and denoiser.settings.library is None:
         weights = with_channels(weights, channels)
         note = (
             f"The denoiser was trained on images with {denoiser.channels} channel(s), these have {channels}: each "
