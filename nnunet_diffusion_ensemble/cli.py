@@ -179,7 +179,9 @@ def _add_plan(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--target-spacing", type=float, nargs=3, help="in mm, as nnU-Net's -overwrite_target_spacing")
     parser.add_argument("--clean", action="store_true", help="extract the fingerprint anew")
     parser.add_argument("--unlabelled", action="store_true", help="the data set has only imagesUn: plan a pretraining")
-    parser.add_argument("--denoiser", help=f"plan for the use of a pretrained denoiser: {DENOISER_HELP}")
+    parser.add_argument(
+        "--denoiser", help=f"plan for the use of a pretrained denoiser: {DENOISER_HELP}, or LIBRARY:PATH"
+    )
     for option, _, kind, several, text in METHOD_OPTIONS:
         parser.add_argument(option, type=kind, nargs="+" if several else None, help=text)
 

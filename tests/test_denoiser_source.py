@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_diffusion_ensemble import denoiser_source
-from nnunet_diffusion_ensemble.denoiser_source import denoiser_file, source_for_plans
+from nnunet_diffusion_ensemble.denoiser_source import denoiser_file, names_library, source_for_plans
 
 
 @pytest.fixture
@@ -38,6 +38,8 @@ def test_an_unknown_name_lists_the_shipped_denoisers(shipped) -> None:
         denoiser_file("lungs")
 
 
-def test_a_denoiser_of_another_library_is_refused_by_the_librarys_name() -> None:
-    with pytest.raises(ValueError, match="denoisers of 'diffusers' cannot be read"):
-        denoiser_file("diffusers:google/ddpm-cat-256")
+def test_a_library_is_told_from_a_file(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd:name.pth").touch()
+    sources = ("diffusers:google/ddpm-cat-256", "diffuser:x", "mine.pth", "odd:name.pth", "C:/mine.pth")
+    assert [names_library(source) for source in sources] == [True, True, False, False, False]

@@ -40,6 +40,7 @@ def save_denoiser(architecture: Callable, tmp_path: Path) -> Callable[..., Path]
             "architecture": made,
             "patch_size": PATCHES[name],
             "spacing": SPACINGS[name],
+            "median_image_size_in_voxels": PATCHES[name],
             "normalization_schemes": ["ZScoreNormalization"] * channels,
             "use_mask_for_norm": [False] * channels,
             "diffusion": DiffusionMethod().to_plans() | {"denoiser": asdict(settings), "mirror_axes": [1]},
@@ -141,6 +142,12 @@ def test_pixels_without_a_size_in_mm_keep_nnunets_spacing(save_denoiser, plan, c
     planned = plan(save_denoiser(reader="NaturalImage2DIO"))["configurations"]["2d"]
     assert planned["spacing"] == [1.0, 1.0]
     assert "Only pixels of Dataset001_Made have a size in mm" in caplog.text
+
+
+@pytest.mark.parametrize(("size", "told"), [([80, 70], False), ([56, 70], False), ([80, 40], True), ([300, 250], True)])
+def test_without_mm_a_denoiser_of_much_larger_or_smaller_images_is_warned_of(save_denoiser, plan, caplog, size, told):
+    plan(save_denoiser(reader="NaturalImage2DIO", median_image_size_in_voxels=size))  # ours: 80 x 70 pixels
+    assert ("resize yours to" in caplog.text) is told
 
 
 def test_ct_is_normalised_with_the_numbers_of_the_denoiser(save_denoiser, plan) -> None:

@@ -93,7 +93,7 @@ def test_data_without_spread_is_found_in_any_number_of_steps(make_denoiser, num_
 
 
 def test_samples_are_clipped_to_the_intensities_of_pretraining(make_denoiser):
-    denoiser = make_denoiser(-0.25, 0.75)
+    denoiser = make_denoiser(-0.25, 0.75, prediction_type="epsilon")
     denoiser.unet = ZeroUNet()  # one step divides the noise by the tiny signal of the last timestep
     expected = torch.where(initial_noise(2, seed=5) > 0, 0.75, -0.25)
     assert torch.equal(ddim_sample(denoiser, 2, SIZE, 1, seed=5), expected)
