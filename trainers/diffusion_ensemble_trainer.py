@@ -98,26 +98,28 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
         if note is not None:
             self.print_to_log_file(note)
 
-    def on_train_epoch_start(self) -> None:
-        super().on_train_epoch_start()
-        self.generator = self.noise_generator(self.method.ensemble.noise_seed)
-
     def train_step(self, batch: dict) -> dict:
         images = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
         mean_loss = torch.zeros((), device=self.device)
-        num_timesteps = len(self.method.ensemble.timesteps)
+        weight = self.share.loss_weight / len(self.method.ensemble.timesteps)
         for which in self._chunks_of_timesteps():
-            noise = torch.randn(len(which), *images.shape, device=self.device, generator=self.generator)
+            noise = torch.stack([self._noise_at(position, images) for position in which])
             repeated_target = target.expand(len(which), *target.shape).flatten(0, 1)
             with self.autocast():
                 logits = self.network(images, noise, which)
-                loss = self.loss(logits.flatten(0, 1), repeated_target) * (len(which) / num_timesteps)
+                loss = self.loss(logits.flatten(0, 1), repeated_target) * (len(which) * weight)
             self.backward(loss)
             mean_loss += loss.detach()
         self.clip_and_step()
+        self.iteration += 1
         return {"loss": mean_loss.cpu().numpy()}
+
+    def _noise_at(self, position: int, images: torch.Tensor) -> torch.Tensor:
+        """Noise of a timestep by its position in the plans' list, the same however timesteps share passes."""
+        generators = self.generators(self.method.ensemble.noise_seed, len(images), position)
+        return self.noise(images.shape[1:], generators)
 
     def _chunks_of_timesteps(self) -> list[range]:
         """By the largest batch of any process, since in each backward pass all of them wait for each other."""

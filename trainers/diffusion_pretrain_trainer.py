@@ -34,6 +34,7 @@ from nnunet_diffusion_ensemble.pretraining import (
     weight_average,
 )
 from nnunet_diffusion_ensemble.pretraining_log import TRAIN_BANDS, VAL_BANDS, PretrainingLogger, TimestepBands
+from nnunet_diffusion_ensemble.processes import from_first_process
 from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
 from nnunet_diffusion_ensemble.training import DiffusionTrainer
 from nnunet_diffusion_ensemble.unlabelled import preprocess_unlabelled, unlabelled_folder
@@ -140,12 +141,13 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         folder = unlabelled_folder(
             Path(self.preprocessed_dataset_folder_base), self.configuration_manager.data_identifier
         )
-        if self.local_rank == 0:
-            plans = self.plans_manager
-            preprocess_unlabelled(plans.dataset_name, self.configuration_name, plans.plans_name)
-        if self.is_ddp:
-            dist.barrier()
-        return folder, ImageDataset.get_identifiers(str(folder))
+
+        def preprocess() -> list[str]:
+            names = self.plans_manager.dataset_name, self.configuration_name, self.plans_manager.plans_name
+            preprocess_unlabelled(*names)
+            return ImageDataset.get_identifiers(str(folder))
+
+        return folder, from_first_process(preprocess)
 
     def _image_dataset(self, identifiers: list[str], folder: Path, unlabelled: list[str]) -> ImageDataset:
         from_folder = set(unlabelled)
@@ -191,8 +193,6 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self.generator = self.noise_generator(self.method.pretraining.seed)
-        self.iteration = self.current_epoch * self.num_iterations_per_epoch
         self.band_totals = torch.zeros(2, len(self.bands.names), device=self.device)
 
     def train_step(self, batch: dict) -> dict:
@@ -201,9 +201,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.lr_scheduler.set_iteration(self.iteration, self.time_limit.share_used(share_of_epoch))
         denoiser = self.plain_network.denoiser
         self._note_intensities(denoiser.scaled(images))
-        noise = torch.randn(images.shape, device=self.device, generator=self.generator)
-        num_steps = self.method.denoiser.num_diffusion_steps
-        timesteps = torch.randint(num_steps, (len(images),), device=self.device, generator=self.generator)
+        noise, timesteps = self._draw_noise_and_timesteps(images)
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
             prediction, target = self.network(images, noise, timesteps)
@@ -211,7 +209,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.band_totals += self.bands.totals(timesteps, losses.detach())
         if self.method.pretraining.min_snr_gamma > 0:
             losses = losses * denoiser.schedule.min_snr_weights(timesteps, self.method.pretraining.min_snr_gamma)
-        loss = losses.mean()
+        loss = losses.mean() * self.share.loss_weight
         self.backward(loss)
         self.clip_and_step()
         denoiser.trained_iterations += 1
@@ -219,11 +217,20 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.iteration += 1
         return {"loss": loss.detach().cpu().numpy()}
 
+    def _draw_noise_and_timesteps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        generators = self.generators(self.method.pretraining.seed, len(images))
+        noise = self.noise(images.shape[1:], generators)
+        num_steps = self.method.denoiser.num_diffusion_steps
+        drawn = [torch.randint(num_steps, (1,), device=self.device, generator=g) for g in generators]
+        return noise, torch.cat(drawn)
+
     def _note_intensities(self, scaled_images: torch.Tensor) -> None:
+        """Widens the range of intensities seen, by the images of all processes."""
         seen = self.plain_network.denoiser.intensity_range
-        seen.copy_(
-            torch.stack([torch.minimum(seen[0], scaled_images.min()), torch.maximum(seen[1], scaled_images.max())])
-        )
+        extremes = torch.stack([-scaled_images.min(), scaled_images.max()])
+        if self.is_ddp:
+            dist.all_reduce(extremes, dist.ReduceOp.MAX)
+        seen.copy_(torch.stack([torch.minimum(seen[0], -extremes[0]), torch.maximum(seen[1], extremes[1])]))
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)
