@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,13 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.atomic import whole_file
+from nnunet_diffusion_ensemble.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.continuing import (
+    EARLIER,
+    refuse_foreign_checkpoint,
+    remove_partial_files,
+    set_earlier_checkpoints_aside,
+)
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.processes import BatchShare, device_of_process, seeded_generator
 
@@ -104,6 +112,14 @@ class DiffusionTrainer(nnUNetTrainer):
             return nullcontext()
         return torch.autocast(self.device.type, getattr(torch, precision))
 
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            remove_partial_files(Path(self.output_folder))
+            earlier = set_earlier_checkpoints_aside(Path(self.output_folder)) if self.current_epoch == 0 else []
+            if earlier:
+                self.print_to_log_file(f"Of an earlier training, renamed to {EARLIER}...: {', '.join(earlier)}")
+
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self.iteration = self.current_epoch * self.num_iterations_per_epoch
@@ -132,8 +148,32 @@ class DiffusionTrainer(nnUNetTrainer):
             self.grad_scaler.update()
 
     def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint, written under another name first: a kill while writing leaves the old one whole."""
+        """nnU-Net's checkpoint, whole or not at all."""
         if self.local_rank != 0 or self.disable_checkpointing:
-            return  # a partial file that is there is not ours to rename
+            return
         with whole_file(filename) as temporary:
             super().save_checkpoint(str(temporary))
+
+    def save_latest_checkpoint(self) -> None:
+        """Every few epochs, after `checkpoint_best`: continuing from it must not depend on a best one that a kill in
+        between left unwritten, as nnU-Net's order does."""
+        if (self.current_epoch + 1) % self.save_every == 0:
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """nnU-Net's, for checkpoints of the same trainer and network.
+
+        Raises:
+            ValueError: the file is truncated, of another kind, or of another trainer or network.
+        """
+        file = Path(filename_or_checkpoint)
+        if not self.was_initialized:
+            self.initialize()
+        checkpoint = read_checkpoint(file)
+        configuration, weights = self.configuration_manager.configuration, self.plain_network.state_dict()
+        refuse_foreign_checkpoint(checkpoint, file, type(self).__name__, configuration, weights)
+        super().load_checkpoint(str(file))
+        self.restore(checkpoint)
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """For what a trainer keeps beside nnU-Net's: `checkpoint` is on the CPU."""

@@ -116,6 +116,15 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
         self.iteration += 1
         return {"loss": mean_loss.cpu().numpy()}
 
+    def on_epoch_end(self) -> None:
+        save_every, self.save_every = self.save_every, self.num_epochs + 1  # not in nnU-Net's order
+        super().on_epoch_end()
+        self.save_every = save_every
+        self.current_epoch -= 1
+        if self.current_epoch != self.num_epochs - 1:
+            self.save_latest_checkpoint()
+        self.current_epoch += 1
+
     def _noise_at(self, position: int, images: torch.Tensor) -> torch.Tensor:
         """Noise of a timestep by its position in the plans' list, the same however timesteps share passes."""
         generators = self.generators(self.method.ensemble.noise_seed, len(images), position)

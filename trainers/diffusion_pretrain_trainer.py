@@ -264,13 +264,13 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.time_limit.note_epoch(self._seconds_of_epoch())
         self._report_epoch()
         is_last = self.current_epoch == self.num_epochs - 1 or self.time_limit.is_reached
-        if (self.current_epoch + 1) % self.save_every == 0 and not is_last:
-            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
         loss, best = self.logger.get_value("val_losses", step=-1), self._best_ema
         if best is None or loss < best:
             self._best_ema = loss
             self.print_to_log_file(f"New best held-out loss: {loss:.5f}")
             self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_best.pth"))
+        if not is_last:
+            self.save_latest_checkpoint()
         if self.local_rank == 0:
             self.logger.plot_progress_png(self.output_folder)
             if (self.current_epoch + 1) % self.method.pretraining.save_samples_every == 0 or is_last:
@@ -318,6 +318,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             "_best_ema": self._best_ema,
             "current_epoch": self.current_epoch + 1,
             "used_seconds": self.time_limit.used_seconds,
+            "epoch_seconds": self.time_limit.epoch_seconds,
             "init_args": self.my_init_kwargs,
             "trainer_name": self.__class__.__name__,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
@@ -325,12 +326,11 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         with whole_file(filename) as temporary:
             torch.save(checkpoint, temporary)
 
-    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        super().load_checkpoint(filename_or_checkpoint)
-        checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=False)
+    def restore(self, checkpoint: dict[str, Any]) -> None:
         self.averaged_network.load_state_dict(checkpoint["network_weights"])
         self.averaged.n_averaged.fill_(checkpoint["num_averaged"])
         self.time_limit.used_seconds = checkpoint["used_seconds"]
+        self.time_limit.epoch_seconds = checkpoint["epoch_seconds"]
         self.plain_network.load_state_dict(checkpoint["trained_weights"])
 
     # ---- after training
