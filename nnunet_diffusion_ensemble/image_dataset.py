@@ -53,7 +53,7 @@ class ImageDataset(nnUNetBaseDataset):
             raise ValueError(f"A case can be in the pool of images once, twice are: {', '.join(twice)}. Rename one.")
         self._unlabelled_identifiers = frozenset(unlabelled_identifiers)
         super().__init__(labelled_folder, identifiers)
-        # The data loader draws from it for every batch; NumPy would first copy a list: 100,000 names take 0.1 s.
+        # The data loader draws from it for every batch; NumPy would copy a list each time (8 ms for 100,000 names).
         self.identifiers = np.array(self.identifiers, dtype=str)
         self._labelled: nnUNetBaseDataset | None = None
         if labelled_identifiers:

@@ -72,14 +72,19 @@ class DiffusionTrainer(nnUNetTrainer):
         super().initialize()
         self.is_ddp = several_processes
         if self.is_ddp:
-            self._share_batch()
+            self.share_batch()
             self.loss = self._build_loss()
             is_on_gpu = self.device.type == "cuda"
             if is_on_gpu:
                 self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
             self.network = DistributedDataParallel(self.network, device_ids=[self.device] if is_on_gpu else None)
 
-    def _share_batch(self) -> None:
+    def share_batch(self) -> None:
+        """Takes this process's part of the batch.
+
+        Raises:
+            ValueError: there are more processes than images in it.
+        """
         rank, num_processes, batch_size = dist.get_rank(), dist.get_world_size(), self.configuration_manager.batch_size
         if batch_size < num_processes:
             raise ValueError(

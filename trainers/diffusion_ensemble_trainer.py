@@ -71,6 +71,15 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
             optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
+    def share_batch(self) -> None:
+        super().share_batch()
+        batch_size, num_processes = self.configuration_manager.batch_size, dist.get_world_size()
+        if self.configuration_manager.batch_dice and batch_size % num_processes:
+            raise ValueError(
+                f"A batch of {batch_size} cannot be shared evenly by {num_processes} processes, which Dice over the "
+                "batch needs (batch_dice in the plans). Use a number of processes that divides it."
+            )
+
     def on_train_start(self) -> None:
         if not self.was_initialized:
             self.initialize()
