@@ -146,7 +146,7 @@ def of_a_wider_network(begin: Callable, file: Path) -> None:
 def of_another_prediction(begin: Callable, file: Path) -> None:
     trainer = begin(DiffusionPretrainTrainer)
     settings = trainer.my_init_kwargs["plans"]["configurations"]["2d"]["diffusion"]
-    settings["denoiser"]["prediction_type"] = "v_prediction"
+    settings["denoiser"]["prediction_type"] = "epsilon"
     trainer.save_checkpoint(str(file))
 
 
@@ -157,7 +157,7 @@ def of_another_prediction(begin: Callable, file: Path) -> None:
         (lambda begin, file: file.write_bytes(b""), r"checkpoint_latest\.pth .*empty"),
         (of_the_ensemble, "checkpoint of DiffusionEnsembleTrainer, which DiffusionPretrainTrainer cannot continue"),
         (of_a_wider_network, r"other plans:\n.*: \(3, .* in the checkpoint, \(2, .* in the network"),
-        (of_another_prediction, "prediction_type: v_prediction in the checkpoint, epsilon in the plans"),
+        (of_another_prediction, "prediction_type: epsilon in the checkpoint, v_prediction in the plans"),
     ],
 )
 def test_what_cannot_be_continued_is_refused_and_changes_nothing(
