@@ -86,12 +86,13 @@ def measure(data: Path, work: Path, counts: list[int], processes: int) -> None:
         lay_out(data, work, count)
         folder = work / FOLDER
         seconds, main, worker = preprocess(work, processes)
-        done = sorted(folder.glob("*.pkl"))
+        done = sorted(folder.glob("*.pkl"), key=lambda file: file.stat().st_mtime)
+        rate = (len(done) - 1) / (done[-1].stat().st_mtime - done[0].stat().st_mtime)
         size = sum(file.stat().st_size for file in folder.iterdir()) / len(done) / 1024
-        print(f"{len(done)} images, {processes} process(es): {seconds:.0f} s with start-up and labelled images")
+        print(f"{len(done)} images, {processes} worker(s): {rate:.1f} images/s once they work, {seconds:.0f} s in all")
         print(f"  peak memory {main:.0f} MB main, {worker:.0f} MB worker; {size:.0f} KB on disk an image", flush=True)
         again, *_ = preprocess(work, processes)
-        print(f"  again, all done: {again:.0f} s, so {len(done) / max(seconds - again, 1e-9):.1f} images/s", flush=True)
+        print(f"  again, all done: {again:.0f} s with start-up and labelled images", flush=True)
     shutil.rmtree(folder)
     preprocess(work, processes, kill_at=counts[-1] // 3)
     before = {file.name: file.stat().st_mtime_ns for file in folder.glob("*.pkl")}
