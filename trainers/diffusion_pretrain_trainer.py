@@ -174,7 +174,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         return training, held_out
 
     def _held_out_patches(self) -> torch.Tensor:
-        names = self.held_out.identifiers[: self.method.pretraining.max_validation_images]
+        names = self.held_out.identifiers[: self.method.pretraining.max_validation_images].tolist()
         return central_patches(self.held_out, names, self.configuration_manager.patch_size)
 
     # ---- training
