@@ -32,6 +32,7 @@ from nnunet_diffusion_ensemble.pretraining import (
     central_patches,
     hold_out,
     weight_average,
+    widen_range,
 )
 from nnunet_diffusion_ensemble.pretraining_log import TRAIN_BANDS, VAL_BANDS, PretrainingLogger, TimestepBands
 from nnunet_diffusion_ensemble.processes import from_first_process
@@ -143,8 +144,8 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         )
 
         def preprocess() -> list[str]:
-            names = self.plans_manager.dataset_name, self.configuration_name, self.plans_manager.plans_name
-            preprocess_unlabelled(*names)
+            plans = self.plans_manager
+            preprocess_unlabelled(plans.dataset_name, self.configuration_name, plans.plans_name)
             return ImageDataset.get_identifiers(str(folder))
 
         return folder, from_first_process(preprocess)
@@ -200,7 +201,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         share_of_epoch = self.iteration / self.num_iterations_per_epoch - self.current_epoch
         self.lr_scheduler.set_iteration(self.iteration, self.time_limit.share_used(share_of_epoch))
         denoiser = self.plain_network.denoiser
-        self._note_intensities(denoiser.scaled(images))
+        widen_range(denoiser.intensity_range, denoiser.scaled(images))
         noise, timesteps = self._draw_noise_and_timesteps(images)
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
@@ -223,14 +224,6 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         num_steps = self.method.denoiser.num_diffusion_steps
         drawn = [torch.randint(num_steps, (1,), device=self.device, generator=g) for g in generators]
         return noise, torch.cat(drawn)
-
-    def _note_intensities(self, scaled_images: torch.Tensor) -> None:
-        """Widens the range of intensities seen, by the images of all processes."""
-        seen = self.plain_network.denoiser.intensity_range
-        extremes = torch.stack([-scaled_images.min(), scaled_images.max()])
-        if self.is_ddp:
-            dist.all_reduce(extremes, dist.ReduceOp.MAX)
-        seen.copy_(torch.stack([torch.minimum(seen[0], -extremes[0]), torch.maximum(seen[1], extremes[1])]))
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)
