@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from torch import Tensor, nn
@@ -41,6 +42,14 @@ def weight_average(network: nn.Module, decay: float) -> AveragedModel:
         torch._foreach_lerp_(averages, weights, 1 - ema_decay_at(int(num_updates), decay))
 
     return AveragedModel(network, multi_avg_fn=update)
+
+
+def widen_range(seen: Tensor, images: Tensor) -> None:
+    """Widens a range (lowest, highest) in place by the intensities of images, those of all processes."""
+    extremes = torch.stack([-images.min(), images.max()])
+    if dist.is_initialized():
+        dist.all_reduce(extremes, dist.ReduceOp.MAX)
+    seen.copy_(torch.stack([torch.minimum(seen[0], -extremes[0]), torch.maximum(seen[1], extremes[1])]))
 
 
 class WarmupCosine:

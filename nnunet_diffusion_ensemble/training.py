@@ -1,16 +1,28 @@
 """What all trainers of the package share: settings from the plans, safe checkpoints, seeded noise."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.atomic import whole_file
+from nnunet_diffusion_ensemble.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.continuing import (
+    EARLIER,
+    refuse_foreign_checkpoint,
+    remove_partial_files,
+    set_earlier_checkpoints_aside,
+)
 from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.processes import BatchShare, device_of_process, seeded_generator
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
 SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
@@ -23,6 +35,9 @@ class DiffusionTrainer(nnUNetTrainer):
         ValueError: if the plans were not made by `DiffusionEnsemblePlanner`.
         NotImplementedError: for a cascade.
     """
+
+    is_ddp: bool
+    network: Any
 
     def __init__(
         self,
@@ -43,7 +58,41 @@ class DiffusionTrainer(nnUNetTrainer):
         self.enable_deep_supervision = False
         self.gradient_clip = GRADIENT_CLIP
         self.save_every = SAVE_EVERY
+        self.share = BatchShare()
         self.precision: str | None = None
+        if self.is_ddp:
+            self.device = device_of_process(device.type)
+            if self.device.type != "cuda":
+                self.grad_scaler = None
+
+    def initialize(self) -> None:
+        """nnU-Net's. What it does for several processes is done here, since there the rank is the number of the GPU,
+        which holds on one machine only, and every process has a GPU."""
+        several_processes, self.is_ddp = self.is_ddp, False
+        super().initialize()
+        self.is_ddp = several_processes
+        if self.is_ddp:
+            self.share_batch()
+            self.loss = self._build_loss()
+            is_on_gpu = self.device.type == "cuda"
+            if is_on_gpu:
+                self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+            self.network = DistributedDataParallel(self.network, device_ids=[self.device] if is_on_gpu else None)
+
+    def share_batch(self) -> None:
+        """Takes this process's part of the batch.
+
+        Raises:
+            ValueError: there are more processes than images in it.
+        """
+        rank, num_processes, batch_size = dist.get_rank(), dist.get_world_size(), self.configuration_manager.batch_size
+        if batch_size < num_processes:
+            raise ValueError(
+                f"A batch of {batch_size} cannot be shared by {num_processes} processes: use fewer, or plan with a "
+                "larger batch."
+            )
+        self._set_batch_size_and_oversample()
+        self.share = BatchShare.of_process(rank, num_processes, batch_size)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
         *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
@@ -68,10 +117,27 @@ class DiffusionTrainer(nnUNetTrainer):
             return nullcontext()
         return torch.autocast(self.device.type, getattr(torch, precision))
 
-    def noise_generator(self, seed: int) -> torch.Generator:
-        """Random numbers that depend on seed, epoch and rank, so that a resumed run draws what it would have drawn."""
-        generator = torch.Generator(self.device)
-        return generator.manual_seed((seed * 1_000_003 + self.current_epoch) * 1_009 + self.local_rank)
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            remove_partial_files(Path(self.output_folder))
+            earlier = set_earlier_checkpoints_aside(Path(self.output_folder)) if self.current_epoch == 0 else []
+            if earlier:
+                self.print_to_log_file(f"Of an earlier training, renamed to {EARLIER}...: {', '.join(earlier)}")
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self.iteration = self.current_epoch * self.num_iterations_per_epoch
+
+    def generators(self, seed: int, num_images: int, *numbers: int) -> list[torch.Generator]:
+        """Random numbers for each image of this process's batch: they depend on the seed, the iteration, the image's
+        position in the global batch and further numbers, so that neither a restart nor processes change them."""
+        positions = range(self.share.start, self.share.start + num_images)
+        return [seeded_generator(self.device, seed, self.iteration, position, *numbers) for position in positions]
+
+    def noise(self, image_shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+        """Standard normal noise for each image, (N, *image_shape)."""
+        return torch.stack([torch.randn(*image_shape, device=self.device, generator=g) for g in generators])
 
     def backward(self, loss: Tensor) -> None:
         (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
@@ -87,8 +153,32 @@ class DiffusionTrainer(nnUNetTrainer):
             self.grad_scaler.update()
 
     def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint, written under another name first: a kill while writing leaves the old one whole."""
+        """nnU-Net's checkpoint, whole or not at all."""
         if self.local_rank != 0 or self.disable_checkpointing:
-            return  # a partial file that is there is not ours to rename
+            return
         with whole_file(filename) as temporary:
             super().save_checkpoint(str(temporary))
+
+    def save_latest_checkpoint(self) -> None:
+        """Every few epochs, after `checkpoint_best`: continuing from it must not depend on a best one that a kill in
+        between left unwritten, as nnU-Net's order does."""
+        if (self.current_epoch + 1) % self.save_every == 0:
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """nnU-Net's, for checkpoints of the same trainer and network.
+
+        Raises:
+            ValueError: the file is truncated, of another kind, or of another trainer or network.
+        """
+        file = Path(filename_or_checkpoint)
+        if not self.was_initialized:
+            self.initialize()
+        checkpoint = read_checkpoint(file)
+        configuration, weights = self.configuration_manager.configuration, self.plain_network.state_dict()
+        refuse_foreign_checkpoint(checkpoint, file, type(self).__name__, configuration, weights)
+        super().load_checkpoint(str(file))
+        self.restore(checkpoint)
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """For what a trainer keeps beside nnU-Net's: `checkpoint` is on the CPU."""

@@ -103,6 +103,18 @@ def randn() -> Callable[..., torch.Tensor]:
     return lambda *shape: torch.randn(*shape, generator=generator)
 
 
+@pytest.fixture
+def inputs_of() -> Callable[[nn.Module], list[tuple]]:
+    """`inputs_of(network)`: a list that the arguments of each call are added to."""
+
+    def listed(network: nn.Module) -> list[tuple]:
+        calls: list[tuple] = []
+        network.register_forward_pre_hook(lambda module, arguments: calls.append(arguments))
+        return calls
+
+    return listed
+
+
 DATASET_NAME = "Dataset001_Made"
 PLANS_NAME = "nnUNetDiffusionEnsemblePlans"
 CASES = ("case_0", "case_1", "case_2", "case_3", "case_4")

@@ -121,14 +121,17 @@ def test_learning_rate_falls_by_nnunets_polynomial(started):
 # ---- steps
 
 
-def test_loss_is_the_mean_of_nnunets_loss_over_the_timesteps(started, batch):
-    trainer = started({**LINEAR_HEAD, "ensemble.images_per_pass": 4})  # passes of 2 and 1 timesteps
-    noise = torch.randn(3, 2, 1, 16, 16, generator=trainer.noise_generator(12345))
+def test_loss_is_the_mean_of_nnunets_loss_over_the_timesteps(started, batch, inputs_of):
+    # Passes of 2 and 1 timesteps; the second has the weights that the first starts with.
+    trainer, same = (started({**LINEAR_HEAD, "ensemble.images_per_pass": 4}) for _ in range(2))
+    calls = inputs_of(trainer.network)
+    found = trainer.train_step(batch)["loss"]
+    noise = torch.cat([arguments[1] for arguments in calls])
     dice = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
     loss = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
     with torch.no_grad():
-        expected = np.mean([loss(logits, batch["target"]).item() for logits in trainer.network(batch["data"], noise)])
-    assert trainer.train_step(batch)["loss"] == pytest.approx(expected, rel=1e-4)
+        expected = np.mean([loss(logits, batch["target"]).item() for logits in same.network(batch["data"], noise)])
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_loss_falls_when_one_batch_is_seen_again_and_again(started, batch):
@@ -145,15 +148,16 @@ def test_regions_are_trained_and_validated_with_one_channel_each(started, randn)
     assert trainer.validation_step(batch)["tp_hard"].shape == (2,)
 
 
-def test_an_ignored_pixel_adds_nothing_to_the_loss(started, batch):
+def test_an_ignored_pixel_adds_nothing_to_the_loss(started, batch, inputs_of):
     labels = {"background": 0, "organ": 1, "ignore": 2}
     trainers = [started(LINEAR_HEAD, labels=labels) for _ in range(2)]
     batch["target"][:, :, :, 12:] = 2
     parameters_before = [p.clone() for p in trainers[0].network.head.parameters()]
     assert len(parameters_before[-1]) == 2  # no channel for the ignored
+    calls = inputs_of(trainers[0].network)
     loss = trainers[0].train_step(batch)["loss"]
     known = batch["target"][..., :12]
-    noise = torch.randn(3, 2, 1, 16, 16, generator=trainers[1].noise_generator(12345))
+    ((_, noise, _),) = calls
     with torch.no_grad():
         logits = trainers[1].network(batch["data"], noise)[..., :12]
         stock = trainers[1].loss

@@ -45,7 +45,7 @@ def pool(request, tmp_path) -> ImageDataset:
 
 
 def test_the_pool_holds_labelled_and_unlabelled_cases_in_order(pool):
-    assert pool.identifiers == ["a", "m", "n", "z"]
+    assert pool.identifiers.tolist() == ["a", "m", "n", "z"]
 
 
 @pytest.mark.parametrize(("case", "value"), [("m", 1.0), ("z", 2.0), ("a", 3.0), ("n", 4.0)])

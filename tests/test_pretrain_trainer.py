@@ -204,15 +204,14 @@ def test_held_out_loss_is_the_mean_over_all_timesteps_as_in_training(started):
     assert trainer.logger.get_value("val_losses", step=-1) == pytest.approx(0.1 * 8 + 0.15 * 4 + 0.75 * 2)
 
 
-def test_training_loss_is_logged_by_the_timesteps_drawn(started, monkeypatch):
+def test_training_loss_is_logged_by_the_timesteps_drawn(started, inputs_of, monkeypatch):
     # At first nothing is predicted, and the loss is the mean square of the noise.
     trainer = started({"pretraining.timestep_bands": (100, 250), "denoiser.prediction_type": "epsilon"})
     trainer.on_train_epoch_start()
-    drawn = torch.tensor([10, 99, 600])
-    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: drawn)
-    generator = trainer.noise_generator(trainer.method.pretraining.seed)
-    squares = torch.randn(3, 1, 16, 16, generator=generator).square().mean((1, 2, 3))
+    drawn, calls = iter(torch.tensor([[10], [99], [600]])), inputs_of(trainer.network)
+    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: next(drawn))
     trainer.on_train_epoch_end([trainer.train_step({"data": torch.ones(3, 1, 16, 16)})])
+    squares = calls[0][1].square().mean((1, 2, 3))
     found = trainer.logger.get_value("train_loss_per_band", step=-1)
     assert [found[0], found[2]] == pytest.approx([float(squares[:2].mean()), float(squares[2])])  # without weights
     assert np.isnan(found[1])
@@ -240,16 +239,14 @@ def test_the_denoiser_learns_to_find_the_noise_in_constant_images(started):
     assert np.mean(losses[-10:]) < 0.6
 
 
-def test_min_snr_weights_the_loss_of_each_image(started):
+def test_min_snr_weights_the_loss_of_each_image(started, inputs_of):
     epsilon = {"denoiser.prediction_type": "epsilon"}
     plain, weighted = (started({"pretraining.min_snr_gamma": gamma, **epsilon}) for gamma in (0, 5.0))
-    losses = []
+    losses, calls = [], inputs_of(plain.network)
     for trainer in (plain, weighted):
         trainer.on_train_epoch_start()
         losses.append(float(trainer.train_step({"data": torch.ones(1, 1, 16, 16)})["loss"]))
-    generator = plain.noise_generator(plain.method.pretraining.seed)
-    torch.randn(1, 1, 16, 16, generator=generator)  # the noise is drawn first
-    alpha_bar = float(plain.plain_network.denoiser.schedule.alpha_bar[torch.randint(1000, (1,), generator=generator)])
+    alpha_bar = float(plain.plain_network.denoiser.schedule.alpha_bar[calls[0][2]])
     snr = alpha_bar / (1 - alpha_bar)
     assert losses[1] == pytest.approx(losses[0] * min(snr, 5.0) / snr)
 

@@ -13,6 +13,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
+from nnunet_diffusion_ensemble.processes import BatchShare
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
@@ -75,13 +76,16 @@ def test_a_step_of_pretraining_changes_every_weight_of_the_denoiser(begin: Begin
     assert not expected - changed
 
 
-def test_the_loss_of_a_denoiser_that_predicts_zero_is_the_mean_square_of_the_noise(make_trainer: Callable) -> None:
+def test_the_loss_of_a_denoiser_that_predicts_zero_is_the_mean_square_of_the_noise(
+    make_trainer: Callable, inputs_of: Callable
+) -> None:
     options = {"denoiser.prediction_type": "epsilon", "pretraining.min_snr_gamma": 0}
     trainer = make_trainer(DiffusionPretrainTrainer, options)
     trainer.initialize()
     trainer.on_train_epoch_start()
-    noise = torch.randn(2, 1, 16, 16, generator=trainer.noise_generator(trainer.method.pretraining.seed))
-    assert trainer.train_step(make_batch(0))["loss"] == pytest.approx(noise.square().mean().item(), rel=1e-5)
+    calls = inputs_of(trainer.network)
+    loss = trainer.train_step(make_batch(0))["loss"]
+    assert loss == pytest.approx(calls[0][1].square().mean().item(), rel=1e-5)
 
 
 def test_pretraining_notes_lowest_and_highest_scaled_intensity(begin: Begin) -> None:
@@ -105,20 +109,19 @@ def gradient_in_one_pass(trainer: Any, batch: dict[str, Tensor], noise: Tensor) 
 # its statistics from one chunk, so that the two can be equal only with fixed statistics, and Dice image by image.
 @pytest.mark.parametrize(("images_per_pass", "num_passes"), [(2, 3), (4, 2)])
 def test_with_fixed_norms_the_gradient_added_up_over_chunks_is_that_of_one_pass(
-    images_per_pass: int, num_passes: int, begin: Begin
+    images_per_pass: int, num_passes: int, begin: Begin, inputs_of: Callable
 ) -> None:
     trainer = begin(DiffusionEnsembleTrainer, {"ensemble.images_per_pass": images_per_pass})
-    batch, noises = make_batch(0), []
+    batch, calls = make_batch(0), inputs_of(trainer.network)
     trainer.network.eval()
     trainer.gradient_clip = math.inf
     before = copied(trainer.network.state_dict())
-    hook = trainer.network.register_forward_pre_hook(lambda module, inputs: noises.append(inputs[1]))
     trainer.train_step(batch)
-    hook.remove()
     found = {name: p.grad.clone() for name, p in trainer.network.named_parameters() if p.grad is not None}
     trainer.network.load_state_dict(before)
-    assert len(noises) == num_passes
-    torch.testing.assert_close(found, gradient_in_one_pass(trainer, batch, torch.cat(noises)), rtol=1e-3, atol=1e-5)
+    assert len(calls) == num_passes
+    noise = torch.cat([arguments[1] for arguments in calls])
+    torch.testing.assert_close(found, gradient_in_one_pass(trainer, batch, noise), rtol=1e-3, atol=1e-5)
 
 
 @BOTH
@@ -135,22 +138,66 @@ def test_the_loss_in_bfloat16_is_close_to_that_in_float32(trainer_class: type, b
 # ---- random numbers
 
 
-def draw(trainer: Any, epoch: int = 0, rank: int = 0, seed: int = 1) -> list[float]:
-    trainer.current_epoch, trainer.local_rank = epoch, rank
-    return torch.randn(4, generator=trainer.noise_generator(seed)).tolist()
+def noise_in_steps(trainer: Any, calls: list[tuple], num_steps: int, epoch: int = 0) -> Tensor:
+    """What the network is given in the first steps of an epoch: (steps, timesteps or 1, images, channel, *space)."""
+    trainer.current_epoch = epoch
+    trainer.logger.local_logger.my_fantastic_logging["lrs"] = [0.0] * epoch
+    trainer.on_train_epoch_start()
+    noise = []
+    for seed in range(num_steps):
+        calls.clear()
+        trainer.train_step(make_batch(seed))
+        noise.append(torch.cat([call[1].reshape(-1, *call[0].shape) for call in calls]))
+    return torch.stack(noise)
 
 
-def test_noise_of_an_epoch_repeats_in_another_run(make_trainer: Callable) -> None:
-    one, other = make_trainer(DiffusionPretrainTrainer), make_trainer(DiffusionPretrainTrainer)
-    other.noise_generator(5).seed()
-    torch.manual_seed(99)
-    assert draw(one, epoch=3) == draw(other, epoch=3)
+@BOTH
+def test_noise_of_an_epoch_repeats_in_another_run(trainer_class: type, begin: Begin, inputs_of: Callable) -> None:
+    drawn = []
+    for seed in (1, 2):
+        trainer = begin(trainer_class, seed=seed)
+        torch.manual_seed(seed)
+        drawn.append(noise_in_steps(trainer, inputs_of(trainer.network), 2, epoch=3))
+    assert torch.equal(*drawn)
 
 
-def test_noise_differs_between_epochs_ranks_and_seeds(make_trainer: Callable) -> None:
-    trainer = make_trainer(DiffusionPretrainTrainer)
-    drawn = [draw(trainer, epoch, rank, seed) for epoch in (0, 1, 2) for rank in (0, 1, 2) for seed in (1, 2)]
-    assert len({tuple(values) for values in drawn}) == 18
+@BOTH
+def test_noise_differs_between_seeds_epochs_iterations_timesteps_and_images(
+    trainer_class: type, begin: Begin, inputs_of: Callable
+) -> None:
+    noise = []
+    for seed in (1, 2):
+        trainer = begin(trainer_class, {"pretraining.seed": seed, "ensemble.noise_seed": seed})
+        calls = inputs_of(trainer.network)
+        noise += [noise_in_steps(trainer, calls, 3, epoch).reshape(-1, 256) for epoch in (0, 1)]
+    drawn = torch.cat(noise)
+    num_timesteps = 3 if trainer_class is DiffusionEnsembleTrainer else 1
+    assert len({tuple(values) for values in drawn.tolist()}) == 2 * 2 * 3 * num_timesteps * 2
+    # Seeds that follow each other do not give noise that resembles: the correlations are those of chance.
+    correlations = np.corrcoef(drawn)[np.triu_indices(len(drawn), 1)]
+    assert np.abs(correlations).max() < 6 / 256**0.5
+    assert drawn.std().item() == pytest.approx(1, abs=0.05)
+
+
+def test_noise_of_a_timestep_does_not_depend_on_the_passes(begin: Begin, inputs_of: Callable) -> None:
+    drawn = []
+    for images_per_pass in (2, 64):
+        trainer = begin(DiffusionEnsembleTrainer, {"ensemble.images_per_pass": images_per_pass})
+        drawn.append(noise_in_steps(trainer, inputs_of(trainer.network), 2))
+    assert torch.equal(*drawn)
+
+
+@BOTH
+def test_processes_draw_what_one_process_draws_for_their_images(
+    trainer_class: type, begin: Begin, inputs_of: Callable
+) -> None:
+    drawn = []
+    for start in (0, 1):
+        trainer = begin(trainer_class)
+        trainer.share = BatchShare(start)
+        drawn.append(noise_in_steps(trainer, inputs_of(trainer.network), 1))
+    whole, second = drawn
+    assert torch.equal(whole[:, :, 1], second[:, :, 0])
 
 
 # ---- checkpoints

@@ -71,6 +71,15 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
             optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
+    def share_batch(self) -> None:
+        super().share_batch()
+        batch_size, num_processes = self.configuration_manager.batch_size, dist.get_world_size()
+        if self.configuration_manager.batch_dice and batch_size % num_processes:
+            raise ValueError(
+                f"A batch of {batch_size} cannot be shared evenly by {num_processes} processes, which Dice over the "
+                "batch needs (batch_dice in the plans). Use a number of processes that divides it."
+            )
+
     def on_train_start(self) -> None:
         if not self.was_initialized:
             self.initialize()
@@ -98,26 +107,37 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
         if note is not None:
             self.print_to_log_file(note)
 
-    def on_train_epoch_start(self) -> None:
-        super().on_train_epoch_start()
-        self.generator = self.noise_generator(self.method.ensemble.noise_seed)
-
     def train_step(self, batch: dict) -> dict:
         images = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
         mean_loss = torch.zeros((), device=self.device)
-        num_timesteps = len(self.method.ensemble.timesteps)
+        weight = self.share.loss_weight / len(self.method.ensemble.timesteps)
         for which in self._chunks_of_timesteps():
-            noise = torch.randn(len(which), *images.shape, device=self.device, generator=self.generator)
+            noise = torch.stack([self._noise_at(position, images) for position in which])
             repeated_target = target.expand(len(which), *target.shape).flatten(0, 1)
             with self.autocast():
                 logits = self.network(images, noise, which)
-                loss = self.loss(logits.flatten(0, 1), repeated_target) * (len(which) / num_timesteps)
+                loss = self.loss(logits.flatten(0, 1), repeated_target) * (len(which) * weight)
             self.backward(loss)
             mean_loss += loss.detach()
         self.clip_and_step()
+        self.iteration += 1
         return {"loss": mean_loss.cpu().numpy()}
+
+    def on_epoch_end(self) -> None:
+        save_every, self.save_every = self.save_every, self.num_epochs + 1  # not in nnU-Net's order
+        super().on_epoch_end()
+        self.save_every = save_every
+        self.current_epoch -= 1
+        if self.current_epoch != self.num_epochs - 1:
+            self.save_latest_checkpoint()
+        self.current_epoch += 1
+
+    def _noise_at(self, position: int, images: torch.Tensor) -> torch.Tensor:
+        """Noise of a timestep by its position in the plans' list, the same however timesteps share passes."""
+        generators = self.generators(self.method.ensemble.noise_seed, len(images), position)
+        return self.noise(images.shape[1:], generators)
 
     def _chunks_of_timesteps(self) -> list[range]:
         """By the largest batch of any process, since in each backward pass all of them wait for each other."""

@@ -32,8 +32,10 @@ from nnunet_diffusion_ensemble.pretraining import (
     central_patches,
     hold_out,
     weight_average,
+    widen_range,
 )
 from nnunet_diffusion_ensemble.pretraining_log import TRAIN_BANDS, VAL_BANDS, PretrainingLogger, TimestepBands
+from nnunet_diffusion_ensemble.processes import from_first_process
 from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
 from nnunet_diffusion_ensemble.training import DiffusionTrainer
 from nnunet_diffusion_ensemble.unlabelled import preprocess_unlabelled, unlabelled_folder
@@ -140,12 +142,13 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         folder = unlabelled_folder(
             Path(self.preprocessed_dataset_folder_base), self.configuration_manager.data_identifier
         )
-        if self.local_rank == 0:
+
+        def preprocess() -> list[str]:
             plans = self.plans_manager
             preprocess_unlabelled(plans.dataset_name, self.configuration_name, plans.plans_name)
-        if self.is_ddp:
-            dist.barrier()
-        return folder, ImageDataset.get_identifiers(str(folder))
+            return ImageDataset.get_identifiers(str(folder))
+
+        return folder, from_first_process(preprocess)
 
     def _image_dataset(self, identifiers: list[str], folder: Path, unlabelled: list[str]) -> ImageDataset:
         from_folder = set(unlabelled)
@@ -172,7 +175,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         return training, held_out
 
     def _held_out_patches(self) -> torch.Tensor:
-        names = self.held_out.identifiers[: self.method.pretraining.max_validation_images]
+        names = self.held_out.identifiers[: self.method.pretraining.max_validation_images].tolist()
         return central_patches(self.held_out, names, self.configuration_manager.patch_size)
 
     # ---- training
@@ -191,8 +194,6 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self.generator = self.noise_generator(self.method.pretraining.seed)
-        self.iteration = self.current_epoch * self.num_iterations_per_epoch
         self.band_totals = torch.zeros(2, len(self.bands.names), device=self.device)
 
     def train_step(self, batch: dict) -> dict:
@@ -200,10 +201,8 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         share_of_epoch = self.iteration / self.num_iterations_per_epoch - self.current_epoch
         self.lr_scheduler.set_iteration(self.iteration, self.time_limit.share_used(share_of_epoch))
         denoiser = self.plain_network.denoiser
-        self._note_intensities(denoiser.scaled(images))
-        noise = torch.randn(images.shape, device=self.device, generator=self.generator)
-        num_steps = self.method.denoiser.num_diffusion_steps
-        timesteps = torch.randint(num_steps, (len(images),), device=self.device, generator=self.generator)
+        widen_range(denoiser.intensity_range, denoiser.scaled(images))
+        noise, timesteps = self._draw_noise_and_timesteps(images)
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
             prediction, target = self.network(images, noise, timesteps)
@@ -211,7 +210,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.band_totals += self.bands.totals(timesteps, losses.detach())
         if self.method.pretraining.min_snr_gamma > 0:
             losses = losses * denoiser.schedule.min_snr_weights(timesteps, self.method.pretraining.min_snr_gamma)
-        loss = losses.mean()
+        loss = losses.mean() * self.share.loss_weight
         self.backward(loss)
         self.clip_and_step()
         denoiser.trained_iterations += 1
@@ -219,11 +218,12 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.iteration += 1
         return {"loss": loss.detach().cpu().numpy()}
 
-    def _note_intensities(self, scaled_images: torch.Tensor) -> None:
-        seen = self.plain_network.denoiser.intensity_range
-        seen.copy_(
-            torch.stack([torch.minimum(seen[0], scaled_images.min()), torch.maximum(seen[1], scaled_images.max())])
-        )
+    def _draw_noise_and_timesteps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        generators = self.generators(self.method.pretraining.seed, len(images))
+        noise = self.noise(images.shape[1:], generators)
+        num_steps = self.method.denoiser.num_diffusion_steps
+        drawn = [torch.randint(num_steps, (1,), device=self.device, generator=g) for g in generators]
+        return noise, torch.cat(drawn)
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)
@@ -257,13 +257,13 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         self.time_limit.note_epoch(self._seconds_of_epoch())
         self._report_epoch()
         is_last = self.current_epoch == self.num_epochs - 1 or self.time_limit.is_reached
-        if (self.current_epoch + 1) % self.save_every == 0 and not is_last:
-            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
         loss, best = self.logger.get_value("val_losses", step=-1), self._best_ema
         if best is None or loss < best:
             self._best_ema = loss
             self.print_to_log_file(f"New best held-out loss: {loss:.5f}")
             self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_best.pth"))
+        if not is_last:
+            self.save_latest_checkpoint()
         if self.local_rank == 0:
             self.logger.plot_progress_png(self.output_folder)
             if (self.current_epoch + 1) % self.method.pretraining.save_samples_every == 0 or is_last:
@@ -311,6 +311,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             "_best_ema": self._best_ema,
             "current_epoch": self.current_epoch + 1,
             "used_seconds": self.time_limit.used_seconds,
+            "epoch_seconds": self.time_limit.epoch_seconds,
             "init_args": self.my_init_kwargs,
             "trainer_name": self.__class__.__name__,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
@@ -318,12 +319,11 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         with whole_file(filename) as temporary:
             torch.save(checkpoint, temporary)
 
-    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        super().load_checkpoint(filename_or_checkpoint)
-        checkpoint = torch.load(filename_or_checkpoint, map_location=self.device, weights_only=False)
+    def restore(self, checkpoint: dict[str, Any]) -> None:
         self.averaged_network.load_state_dict(checkpoint["network_weights"])
         self.averaged.n_averaged.fill_(checkpoint["num_averaged"])
         self.time_limit.used_seconds = checkpoint["used_seconds"]
+        self.time_limit.epoch_seconds = checkpoint["epoch_seconds"]
         self.plain_network.load_state_dict(checkpoint["trained_weights"])
 
     # ---- after training

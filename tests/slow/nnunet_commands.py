@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,16 +123,21 @@ class Workplace:
     def run_until(self, text: str, *command: object) -> None:
         """Runs a command until it has printed a text, and then kills it as `kill -9` does."""
         log_file = self._log(command)
+        self.kill_when(lambda: text in log_file.read_text(), *command)
+
+    def kill_when(self, is_reached: Callable[[], bool], *command: object) -> None:
+        """Runs a command until something is so, and then kills it as `kill -9` does; fails if it ends before."""
+        log_file = self._log(command)
         with log_file.open("w") as log:
             process = self._start(command, log, {})
             deadline = time.monotonic() + TIMEOUT_SECONDS
-            while text not in log_file.read_text() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
+            while not (reached := is_reached()) and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
             ended = process.poll()
             kill(process)
-        output = log_file.read_text()
-        if ended is not None or text not in output:
-            pytest.fail(f"{text!r} was to be printed first.\n{_what_went_wrong(command, ended, output)}", pytrace=False)
+        if ended is not None or not reached:
+            what = _what_went_wrong(command, ended, log_file.read_text())
+            pytest.fail(f"Should have been killed before its end.\n{what}", pytrace=False)
 
     def _start(self, command: tuple[object, ...], log: Any, variables: Mapping[str, str]) -> subprocess.Popen:
         program = Path(sys.executable).with_name(str(command[0]))

@@ -1,10 +1,12 @@
-"""Training on two devices (`-num_gpus 2`), as two processes on the CPU that talk through gloo instead of nccl.
+"""Training in several processes, which torchrun starts on the CPU: they talk through gloo, on GPUs it would be NCCL.
 
-Run as a script, this file is nnU-Net's own `run_ddp` in both processes, with what assumes CUDA there put aside.
+Run as a script, this file is one of the processes, or starts those of two machines.
 """
 
 import json
+import os
 import socket
+import subprocess
 import sys
 import time
 from datetime import timedelta
@@ -20,46 +22,33 @@ from torch import distributed as dist
 
 pytestmark = pytest.mark.slow
 
-NUM_PROCESSES = 2
 FOLDS: dict[str, int | str] = {PRETRAIN: "all", ENSEMBLE: 0}
-PLANS = "Tiny"
+PLANS, PLANS_OF_CURVES, PLANS_OF_TWO_MACHINES = "Tiny", "Curves", "Machines"
+MODULE = "nnunet_diffusion_ensemble.torchrun"
+TORCHRUN = ("-m", "torch.distributed.run")
 CASES = [f"case_{i}" for i in range(6)]
 # Three images in a batch and three cases to validate on: two for the first process, one for the second. With two
 # images in a pass, three timesteps of two images would take other passes than three timesteps of one image.
+BATCH_SIZE, NUM_EPOCHS, NUM_ITERATIONS = 3, 2, 4
 VALIDATED = CASES[:3]
 OPTIONS = (
-    *("--batch-size", 3, "--pretraining-batch-size", 3, "--images-per-pass", 2, "--timesteps", 1, 50, 400),
-    *("--base-features", 4, "--blocks-per-stage", 1, "--hidden-features", 8, "--mirror-axes", -1),
-    *("--pretraining-epochs", 2, "--pretraining-iterations", 4, "--epochs", 2, "--iterations", 4),
+    *("--batch-size", BATCH_SIZE, "--pretraining-batch-size", BATCH_SIZE, "--images-per-pass", 2, "--mirror-axes", -1),
+    *("--base-features", 4, "--blocks-per-stage", 1, "--hidden-features", 8, "--timesteps", 1, 50, 400),
+    *("--pretraining-epochs", NUM_EPOCHS, "--pretraining-iterations", NUM_ITERATIONS),
+    *("--epochs", NUM_EPOCHS, "--iterations", NUM_ITERATIONS),
 )
-COMMUNICATION_TIMEOUT = timedelta(seconds=120)  # a process that waits for the other for longer waits for ever
+# Statistics of batch norm are those of a process on the CPU; SyncBatchNorm is for GPUs.
+WITHOUT_BATCH_NORM = {"ensemble.head.hidden_features": []}
+FAST = {"pretraining.learning_rate": 0.01, "pretraining.warmup_iterations": 1, "training.learning_rate": 0.05}
+SHORT_TIMEOUT, LONG_WAIT = timedelta(seconds=3), 9
 
 
 # ---- in the processes
 
 
-def join_through_gloo(rank: int, world_size: int) -> None:
-    """For nnU-Net's `setup_ddp`, which asks for nccl."""
-    dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=COMMUNICATION_TIMEOUT)
-
-
-def keep_off_cuda() -> None:
-    """nnU-Net takes for granted that processes are there for GPUs: in `run_ddp`, `__init__` and `initialize`."""
-    from nnunetv2.run import run_training
-    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
-
-    with_cuda, wrap = module.nnUNetTrainer.__init__, module.DDP
-
-    def on_cpu(self: Any, *args: Any, **kwargs: Any) -> None:
-        with_cuda(self, *args, **kwargs)
-        self.device, self.grad_scaler = torch.device("cpu"), None
-
-    run_training.setup_ddp = join_through_gloo
-    torch.cuda.set_device = lambda device: None
-    module.nnUNetTrainer.__init__ = on_cpu
-    module.DDP = lambda network, device_ids: wrap(network)
-    # There is none for the CPU. The statistics of plain batch norm are the first process's: DDP hands them on.
-    torch.nn.SyncBatchNorm.convert_sync_batchnorm = lambda network: network
+def arguments_of(trainer_name: str, plans: str) -> list[str]:
+    """What `nnUNetv2_train` takes."""
+    return ["1", "2d", str(FOLDS[trainer_name]), "-tr", trainer_name, "-p", plans, "-device", "cpu"]
 
 
 def keep_trainer(trainers: list[Any]) -> None:
@@ -98,33 +87,96 @@ def note_moves(moved: list[str]) -> None:
     torch.save, Path.replace = save_slowly, replace_noted  # type: ignore[method-assign, assignment]
 
 
-def run_process(rank: int, trainer_name: str, output: str) -> None:
-    """One of the two processes: nnU-Net's training and validation, then what is to be looked at goes to `output`."""
-    from nnunetv2.run import run_training
+def train(trainer_name: str) -> dict[str, Any]:
+    """nnU-Net's training and validation; returns what is to be looked at."""
+    from nnunet_diffusion_ensemble.torchrun import main
 
     trainers: list[Any] = []
     moved: list[str] = []
-    keep_off_cuda()
     keep_trainer(trainers)
     note_moves(moved)
-    torch.manual_seed(rank)  # the weights at the start are the first process's
-    run_training.run_ddp(
-        *(rank, "1", "2d", FOLDS[trainer_name], trainer_name, PLANS),
-        *(False, False, False, None, False, False, NUM_PROCESSES),
-    )
+    torch.manual_seed(int(os.environ["RANK"]))  # the weights at the start are the first process's
+    sys.argv[1:] = arguments_of(trainer_name, PLANS)
+    main()
     trainer = trainers[0]
-    state = {
+    return {
         "weights": trainer.plain_network.state_dict(),
         "averaged": trainer.averaged_network.state_dict() if hasattr(trainer, "averaged") else {},
         "batch_size": trainer.batch_size,
         "epochs": trainer.current_epoch,
         "moved": [name for name in moved if name.endswith(".pth")],
     }
-    torch.save(state, Path(output) / f"{trainer_name}_{rank}.pth")
 
+
+def train_on_fixed_data(trainer_name: str) -> dict[str, Any]:
+    """Training on batches that depend on the iteration alone, of which each process takes its share."""
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    if int(os.environ["WORLD_SIZE"]) > 1:
+        dist.init_process_group("gloo")
+    fold, device = FOLDS[trainer_name], torch.device("cpu")
+    trainer = get_trainer_from_args("1", "2d", fold, trainer_name, PLANS_OF_CURVES, device=device)
+    torch.manual_seed(0)
+    trainer.initialize()
+    for epoch in range(NUM_EPOCHS):
+        trainer.current_epoch = epoch
+        trainer.on_train_epoch_start()
+        trainer.logger.log("epoch_start_timestamps", 0.0, epoch)
+        outputs = []
+        for iteration in range(NUM_ITERATIONS):
+            generator = torch.Generator().manual_seed(epoch * NUM_ITERATIONS + iteration)
+            slope = 1 + torch.rand(BATCH_SIZE, 1, 1, 1, generator=generator)
+            data = slope * torch.linspace(-2, 2, 40).expand(BATCH_SIZE, 1, 32, 40)
+            own = data[trainer.share.start :][: trainer.batch_size]
+            outputs.append(trainer.train_step({"data": own, "target": (own > 0).to(torch.int16)}))
+        trainer.on_train_epoch_end(outputs)
+    denoiser = trainer.plain_network.denoiser
+    return {
+        "batch_size": trainer.batch_size,
+        "losses": np.array(trainer.logger.get_value("train_losses", step=None)),
+        "steps": np.array([output["loss"] for output in outputs]),
+        "bands": np.array(trainer.logger.local_logger.my_fantastic_logging.get("train_loss_per_band", [])),
+        "intensity_range": denoiser.intensity_range,
+        "averaged": trainer.averaged_network.state_dict() if hasattr(trainer, "averaged") else {},
+    }
+
+
+def wait_for_the_first(_: str) -> list[str]:
+    """The first process takes longer than a collective operation may."""
+    from nnunet_diffusion_ensemble.processes import from_first_process
+
+    dist.init_process_group("gloo", timeout=SHORT_TIMEOUT)
+
+    def compute() -> list[str]:
+        time.sleep(LONG_WAIT)
+        return [f"computed by {dist.get_rank()}"]
+
+    return from_first_process(compute)
+
+
+def start_two_machines(trainer_name: str) -> int:
+    """torchrun twice, as on two machines with a process each."""
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{free_port()}", "--rdzv-id", "1"]
+    command = [sys.executable, *TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1", *meeting]
+    command += ["-m", MODULE, *arguments_of(trainer_name, PLANS_OF_TWO_MACHINES)]
+    machines = [subprocess.Popen(command) for _ in range(2)]
+    return max(machine.wait() for machine in machines)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+TASKS = {task.__name__: task for task in (train, train_on_fixed_data, wait_for_the_first)}
 
 if __name__ == "__main__":
-    torch.multiprocessing.spawn(run_process, args=tuple(sys.argv[1:]), nprocs=NUM_PROCESSES)
+    name, argument, output = sys.argv[1:]
+    if name == start_two_machines.__name__:
+        sys.exit(start_two_machines(argument))
+    result = TASKS[name](argument)
+    torch.save(result, Path(output) / f"{os.environ['RANK']}.pth")
     sys.exit()
 
 
@@ -148,39 +200,37 @@ def write_raw_dataset(folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(dataset))
 
 
+def run_processes(workplace: Workplace, task: Any, argument: str, num_processes: int = 2) -> list[Any]:
+    """A task in processes that torchrun starts; what it returned in each of them."""
+    output = workplace.root / f"{task.__name__}_{argument}_{num_processes}"
+    output.mkdir()
+    start = ["--standalone", "--nproc-per-node", num_processes]
+    workplace.run("python", *TORCHRUN, *start, __file__, task.__name__, argument, output)
+    return [torch.load(output / f"{rank}.pth", weights_only=False) for rank in range(num_processes)]
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """With data preprocessed and split, ready for training."""
     made = Workplace(tmp_path_factory.mktemp("two_processes"), "Dataset001_Rectangles", external=True)
     write_raw_dataset(made.raw / made.dataset)
     made.run("nnunet-diffusion", "plan", "-d", 1, "--plans-name", PLANS, *OPTIONS, "-np", 1)
-    change_plans(made.plans(PLANS), PLANS, {"pretraining.num_samples": 2, "pretraining.num_sampling_steps": 2})
+    plans = change_plans(made.plans(PLANS), PLANS, {"pretraining.num_samples": 2, "pretraining.num_sampling_steps": 2})
+    content = json.loads(plans.read_text())
+    content["configurations"]["2d"]["batch_dice"] = False  # would need equal shares
+    plans.write_text(json.dumps(content))
+    change_plans(plans, PLANS_OF_CURVES, WITHOUT_BATCH_NORM | FAST)
+    change_plans(plans, PLANS_OF_TWO_MACHINES, {})
     made.run("nnunet-diffusion", "preprocess", "-d", 1, "-p", PLANS, "-c", "2d", "-np", 1)
-    # Dice over a batch gathers the shares of the processes, which nnU-Net can do for equal ones only.
-    plans = json.loads(made.plans(PLANS).read_text())
-    plans["configurations"]["2d"]["batch_dice"] = False
-    made.plans(PLANS).write_text(json.dumps(plans))
     splits = [{"train": CASES[3:], "val": VALIDATED}]
-    (made.plans(PLANS).parent / "splits_final.json").write_text(json.dumps(splits))
+    (plans.parent / "splits_final.json").write_text(json.dumps(splits))
     return made
 
 
 @pytest.fixture(scope="module")
 def states(workplace: Workplace) -> dict[str, list[dict[str, Any]]]:
     """What both processes ended with, for each trainer."""
-    ended = {}
-    for trainer in FOLDS:
-        address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-        workplace.run("python", __file__, trainer, workplace.root, **address)
-        files = [workplace.root / f"{trainer}_{rank}.pth" for rank in range(NUM_PROCESSES)]
-        ended[trainer] = [torch.load(file, weights_only=False) for file in files]
-    return ended
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return free.getsockname()[1]
+    return {trainer: run_processes(workplace, train, trainer) for trainer in FOLDS}
 
 
 def assert_equal_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
@@ -221,3 +271,33 @@ def test_every_case_is_validated_once(workplace, states) -> None:
     assert sorted(file.stem for file in folder.glob("*.png")) == VALIDATED
     summary = json.loads((folder / "summary.json").read_text())
     assert len(summary["metric_per_case"]) == len(VALIDATED)
+
+
+# ---- as one process does
+
+
+@pytest.mark.parametrize("trainer", FOLDS)
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_global_batch(workplace, trainer) -> None:
+    (one,) = run_processes(workplace, train_on_fixed_data, trainer, num_processes=1)
+    first, second = run_processes(workplace, train_on_fixed_data, trainer)
+    assert [state["batch_size"] for state in (one, first, second)] == [3, 2, 1]
+    assert one["losses"][1] < 0.97 * one["losses"][0]  # it learns, so that steps matter and not the losses alone
+    for state in (first, second):
+        np.testing.assert_allclose(state["losses"], one["losses"], rtol=1e-4)
+        np.testing.assert_allclose(state["bands"], one["bands"], rtol=1e-3)
+        assert torch.equal(state["intensity_range"], one["intensity_range"])
+    np.testing.assert_allclose((first["steps"] + second["steps"]) / 2, one["steps"], rtol=1e-4)
+    assert_equal_weights(first["averaged"], second["averaged"])
+
+
+def test_others_wait_for_the_first_process_longer_than_for_any_other_operation(workplace) -> None:
+    assert run_processes(workplace, wait_for_the_first, "") == [["computed by 0"]] * 2
+
+
+def test_torchrun_trains_on_two_machines(workplace) -> None:
+    workplace.run("python", __file__, start_two_machines.__name__, PRETRAIN, "")
+    file = workplace.trained(PRETRAIN, PLANS_OF_TWO_MACHINES) / "fold_all" / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=False)
+    assert checkpoint["current_epoch"] == NUM_EPOCHS
+    assert checkpoint["network_weights"]["denoiser.trained_iterations"] == NUM_EPOCHS * NUM_ITERATIONS
+    assert len(list(file.parent.glob("training_log*.txt"))) == 1  # the first process's

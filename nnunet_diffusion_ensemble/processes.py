@@ -1,0 +1,68 @@
+"""Training in several processes (DDP) as if it were one: shares of the batch, noise, and waiting for the first."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+LONGEST_WAIT = timedelta(days=30)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class BatchShare:
+    """The images of a global batch that one process trains on.
+
+    Attributes:
+        start: position in the global batch of the first of them.
+        loss_weight: factor of the mean loss over them. DDP takes the plain mean of all processes' gradients, which
+            with this factor is the gradient of the mean over the global batch.
+    """
+
+    start: int = 0
+    loss_weight: float = 1.0
+
+    @classmethod
+    def of_process(cls, rank: int, num_processes: int, global_batch_size: int) -> "BatchShare":
+        """As nnU-Net shares it out: the first processes get one more where it cannot be shared evenly."""
+        size, rest = divmod(global_batch_size, num_processes)
+        own_size = size + (rank < rest)
+        return cls(rank * size + min(rank, rest), own_size * num_processes / global_batch_size)
+
+
+def device_of_process(kind: str) -> torch.device:
+    """`cpu`, or this process's GPU: the number of the process on its machine, which is its rank if there is but one."""
+    if kind != "cuda":
+        return torch.device(kind)
+    return torch.device(kind, int(os.environ.get("LOCAL_RANK", dist.get_rank())))
+
+
+def seeded_generator(device: torch.device, *numbers: int) -> torch.Generator:
+    """Random numbers that depend on some numbers alone, such as seed, iteration and position in the global batch.
+
+    One generator an image costs microseconds. It makes the noise of an image the same whatever process draws it, and
+    none of them draws more than its share.
+    """
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state))
+
+
+def from_first_process(compute: Callable[[], Result]) -> Result:
+    """What a function returns, which runs in the first process only, while the others wait as long as it takes.
+
+    They wait on sockets (gloo): NCCL takes a wait of ten minutes for a failure, and ends the training.
+    """
+    if not dist.is_initialized():
+        return compute()
+    group = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
+    assert isinstance(group, dist.ProcessGroup)  # every process is in it
+    results = [compute() if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(results, src=0, group=group)
+    dist.destroy_process_group(group)
+    return results[0]  # type: ignore[return-value]
