@@ -1,11 +1,14 @@
-"""A denoiser of a data set without any label serves a labelled data set with another number of channels."""
+"""Denoisers from elsewhere (unlabelled images, MONAI) serve a labelled data set with another number of channels."""
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from monai.networks.nets import DiffusionModelUNet
 from nnunet_commands import ENSEMBLE, FEW_SAMPLES, PRETRAIN, TINY, TINY_PLANS, Workplace, change_plans
 from PIL import Image
 
@@ -48,6 +51,14 @@ def write_labelled(raw: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(dataset | {"numTraining": 5, "file_ending": ".png"}))
 
 
+def save_monai_denoiser(folder: Path) -> None:
+    network = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": [4, 8], "num_res_blocks": 1}
+    network |= {"attention_levels": [False, True], "num_head_channels": 4, "norm_num_groups": 4}
+    folder.mkdir()
+    torch.save(DiffusionModelUNet(**network).state_dict(), folder / "model.pt")
+    (folder / "model.json").write_text(json.dumps({"network": network, "scheduler": {"num_train_timesteps": 1000}}))
+
+
 class Borrowing:
     """The whole chain, run once."""
 
@@ -65,14 +76,17 @@ class Borrowing:
         run("nnUNetv2_train", 1, "2d", "all", "-tr", PRETRAIN, *plans, "-device", "cpu")
         run("nnunet-diffusion", "export", self.checkpoint, self.shared, "--half")
 
-    def segment(self) -> None:
-        run, plans = self.workplace.run, ("-p", TINY_PLANS)
-        run("nnunet-diffusion", "plan", "-d", 2, *plans, *HEAD, "--denoiser", os.path.relpath(self.shared, self.root))
+    def segment(self, denoiser: str, plans_name: str) -> None:
+        run, plans = self.workplace.run, ("-p", plans_name)
+        run("nnunet-diffusion", "plan", "-d", 2, *plans, *HEAD, "--denoiser", denoiser)
         run("nnunet-diffusion", "preprocess", "-d", 2, *plans, "-c", "2d", "-np", 1)
         run("nnUNetv2_train", 2, "2d", 0, "-tr", ENSEMBLE, *plans, "-device", "cpu")
-        model = ("-d", 2, "-c", "2d", "-f", 0, "-tr", ENSEMBLE, *plans, "-device", "cpu")
-        images = self.workplace.raw / LABELLED / "imagesTs"
-        run("nnUNetv2_predict", *model, "-i", images, "-o", self.root / "predictions")
+
+    def predict(self, plans_name: str) -> np.ndarray:
+        model = ("-d", 2, "-c", "2d", "-f", 0, "-tr", ENSEMBLE, "-p", plans_name, "-device", "cpu")
+        images, output = self.workplace.raw / LABELLED / "imagesTs", self.root / f"predictions_{plans_name}"
+        self.workplace.run("nnUNetv2_predict", *model, "-i", images, "-o", output)
+        return np.asarray(Image.open(output / "new.png"))
 
     @property
     def root(self) -> Path:
@@ -90,7 +104,7 @@ class Borrowing:
 def borrowing(tmp_path_factory: pytest.TempPathFactory) -> Borrowing:
     chain = Borrowing(tmp_path_factory.mktemp("borrowing"))
     chain.pretrain()
-    chain.segment()
+    chain.segment(os.path.relpath(chain.shared, chain.root), TINY_PLANS)
     return chain
 
 
@@ -112,9 +126,19 @@ def test_the_log_says_how_the_channels_were_adapted(borrowing: Borrowing) -> Non
 
 
 def test_the_new_image_is_segmented_in_its_own_size(borrowing: Borrowing) -> None:
-    prediction = np.asarray(Image.open(borrowing.root / "predictions" / "new.png"))
+    prediction = borrowing.predict(TINY_PLANS)
     assert prediction.shape == SIZE_PX
     assert set(np.unique(prediction)) <= {0, 1}
+
+
+def test_a_denoiser_of_monai_is_trained_on_and_then_its_files_are_not_needed(borrowing: Borrowing) -> None:
+    folder = borrowing.root / "monai"
+    save_monai_denoiser(folder)
+    borrowing.segment("monai:monai", "Monai")
+    shutil.rmtree(folder)
+    for file in (borrowing.workplace.preprocessed / LABELLED).glob("*_denoiser.pth"):
+        file.unlink()
+    assert borrowing.predict("Monai").shape == SIZE_PX
 
 
 def test_an_exported_denoiser_in_half_precision_is_a_small_part_of_its_checkpoint(borrowing: Borrowing) -> None:
