@@ -1,5 +1,7 @@
 """Pretraining beside its steps: images held out, and losses."""
 
+import shutil
+
 import blosc2
 import numpy as np
 import pytest
