@@ -40,6 +40,7 @@ OPTIONS = (
 # Statistics of batch norm are those of a process on the CPU; SyncBatchNorm is for GPUs.
 WITHOUT_BATCH_NORM = {"ensemble.head.hidden_features": []}
 FAST = {"pretraining.learning_rate": 0.01, "pretraining.warmup_iterations": 1, "training.learning_rate": 0.05}
+EPSILON = {"denoiser.prediction_type": "epsilon", "pretraining.min_snr_gamma": 0}  # of which the loss falls at once
 SHORT_TIMEOUT, LONG_WAIT = timedelta(seconds=3), 9
 
 
@@ -219,7 +220,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     content = json.loads(plans.read_text())
     content["configurations"]["2d"]["batch_dice"] = False  # would need equal shares
     plans.write_text(json.dumps(content))
-    change_plans(plans, PLANS_OF_CURVES, WITHOUT_BATCH_NORM | FAST)
+    change_plans(plans, PLANS_OF_CURVES, WITHOUT_BATCH_NORM | FAST | EPSILON)
     change_plans(plans, PLANS_OF_TWO_MACHINES, {})
     made.run("nnunet-diffusion", "preprocess", "-d", 1, "-p", PLANS, "-c", "2d", "-np", 1)
     splits = [{"train": CASES[3:], "val": VALIDATED}]
