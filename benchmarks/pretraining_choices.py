@@ -18,14 +18,13 @@ DATASET_ID, DATASET = 64, "Dataset064_Lungs"
 FOLDS = (2, 7)  # six labels, seeds 0 and 1 of the few-label protocol
 ALPHA_BAR = (0.999, 0.99, 0.9, 0.5, 0.1, 0.01)
 VARIANTS = {
-    "EpsCosine": ["--prediction-type", "epsilon", "--schedule", "cosine", "--min-snr-gamma", "0"],
-    "EpsCosineMinSNR": ["--prediction-type", "epsilon", "--schedule", "cosine", "--min-snr-gamma", "5"],
-    "EpsLinear": ["--prediction-type", "epsilon", "--schedule", "linear", "--min-snr-gamma", "0"],
-    "VCosine": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--min-snr-gamma", "0"],
-    "VCosineMinSNR": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--min-snr-gamma", "5"],
-    # Not clipped at all, the weights make the loss that of the implied noise: its weighting with v as output.
-    "VCosineSNR": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--min-snr-gamma", "1e6"],
-    "VLinear": ["--prediction-type", "v_prediction", "--schedule", "linear", "--min-snr-gamma", "0"],
+    "EpsCosine": ["--prediction-type", "epsilon", "--schedule", "cosine", "--loss-weighting", "prediction"],
+    "EpsCosineMinSNR": ["--prediction-type", "epsilon", "--schedule", "cosine", "--loss-weighting", "min_snr"],
+    "EpsLinear": ["--prediction-type", "epsilon", "--schedule", "linear", "--loss-weighting", "prediction"],
+    "VCosine": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--loss-weighting", "prediction"],
+    "VCosineMinSNR": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--loss-weighting", "min_snr"],
+    "VCosineNoise": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--loss-weighting", "noise"],
+    "VLinear": ["--prediction-type", "v_prediction", "--schedule", "linear", "--loss-weighting", "prediction"],
 }
 COMMON = "--base-features 16 --blocks-per-stage 1 --mirror-axes -1 --epochs 3 --iterations 100 --pretraining-epochs 10"
 COMMON += " --pretraining-batch-size 16 --pretraining-learning-rate 5e-4"

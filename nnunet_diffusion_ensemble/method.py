@@ -14,6 +14,7 @@ PUBLISHED_TIMESTEPS = (1, 10, 25, 50, 200, 400, 600, 800)
 AVERAGINGS = ("softmax", "sigmoid")
 INTERPOLATIONS = ("nearest", "linear")
 OPTIMIZERS = ("AdamW", "SGD")
+LOSS_WEIGHTINGS = ("noise", "min_snr", "prediction")
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 Settings = TypeVar("Settings")
@@ -56,7 +57,7 @@ class PretrainingSettings:
     """Training of the denoiser. An epoch is nnU-Net's: a number of iterations.
 
     `timestep_bands` are the inner edges of the bands of timesteps in which losses are logged. `precision` None is
-    nnU-Net's: float16 on CUDA, float32 elsewhere. `min_snr_gamma` 0 weighs all timesteps alike.
+    nnU-Net's: float16 on CUDA, float32 elsewhere.
     """
 
     num_epochs: int = 1000
@@ -74,6 +75,7 @@ class PretrainingSettings:
     num_sampling_steps: int = 50
     seed: int = 12345
     max_hours: float | None = None
+    loss_weighting: str = "noise"
     min_snr_gamma: float = 5.0
     precision: str | None = None
 
@@ -138,11 +140,7 @@ class DiffusionMethod:
         _check_choice("training.optimizer", self.training.optimizer, OPTIMIZERS)
         if self.denoiser.library is not None:
             _check_choice("denoiser.library.name", self.denoiser.library.name, LIBRARIES)
-        if self.pretraining.min_snr_gamma < 0:
-            raise ValueError(
-                f"{PLANS_KEY}.pretraining.min_snr_gamma must be positive, or 0 to weigh all timesteps alike, got "
-                f"{self.pretraining.min_snr_gamma}."
-            )
+        _check_choice("pretraining.loss_weighting", self.pretraining.loss_weighting, LOSS_WEIGHTINGS)
         for name, value in _numbers_that_must_be_positive(self).items():
             if value <= 0:
                 raise ValueError(f"{PLANS_KEY}.{name} must be positive, got {value}.")
@@ -213,7 +211,14 @@ def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 def _numbers_that_must_be_positive(method: DiffusionMethod) -> dict[str, float]:
     pretraining, training, ensemble = method.pretraining, method.training, method.ensemble
     numbers: dict[str, float] = {"ensemble.images_per_pass": ensemble.images_per_pass}
-    for name in ("num_epochs", "num_iterations_per_epoch", "batch_size", "learning_rate", "num_samples"):
+    for name in (
+        "num_epochs",
+        "num_iterations_per_epoch",
+        "batch_size",
+        "learning_rate",
+        "num_samples",
+        "min_snr_gamma",
+    ):
         numbers[f"pretraining.{name}"] = getattr(pretraining, name)
     if pretraining.max_hours is not None:
         numbers["pretraining.max_hours"] = pretraining.max_hours

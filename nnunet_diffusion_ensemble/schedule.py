@@ -93,12 +93,22 @@ class NoiseSchedule(nn.Module):
             return (noisy_images - sigma * prediction) / signal
         return signal * noisy_images - sigma * prediction
 
-    def min_snr_weights(self, timesteps: Tensor, gamma: float) -> Tensor:
-        """Weights (N,) of the squared error: min(SNR, gamma) in terms of x_0 (Hang et al. 2023, arXiv 2303.09556).
+    def loss_weights(self, timesteps: Tensor, weighting: str, gamma: float) -> Tensor:
+        """Weights (N,) of the squared error of the prediction.
 
         SNR is alpha_bar / (1 - alpha_bar). An error of eps is one of x_0 times sqrt(SNR), one of v times sqrt(SNR + 1).
+
+        Args:
+            timesteps: (N,).
+            weighting: `prediction` weighs all timesteps alike, `noise` makes the loss that of the noise (DDPM's),
+                whatever is predicted, and `min_snr` weighs the error of x_0 by min(SNR, gamma) (Hang et al. 2023,
+                arXiv 2303.09556).
+            gamma: for `min_snr`.
         """
+        if weighting == "prediction":
+            return torch.ones_like(self.alpha_bar[timesteps])
         alpha_bar = self.alpha_bar[timesteps]
         snr = alpha_bar / (1 - alpha_bar)
         squared_factor = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}
-        return snr.clamp(max=gamma) / squared_factor[self.prediction_type]
+        limit = gamma if weighting == "min_snr" else torch.inf
+        return snr.clamp(max=limit) / squared_factor[self.prediction_type]

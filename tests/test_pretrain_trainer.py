@@ -185,7 +185,7 @@ def test_learning_rate_is_set_at_every_iteration(started, randn):
 
 def test_the_denoiser_learns_to_find_the_noise_in_constant_images(started):
     # There eps = (x - signal * 1) / sigma, while predicting zero, as at the start, costs 1.
-    options = {"learning_rate": 0.02, "num_iterations_per_epoch": 30, "num_epochs": 1, "min_snr_gamma": 0}
+    options = {"learning_rate": 0.02, "num_iterations_per_epoch": 30, "num_epochs": 1, "ema_decay": 0.9}
     options = {f"pretraining.{name}": value for name, value in options.items()}
     trainer = started({"denoiser.prediction_type": "epsilon", **options})
     trainer.on_train_epoch_start()
@@ -196,7 +196,7 @@ def test_the_denoiser_learns_to_find_the_noise_in_constant_images(started):
 
 def test_min_snr_weights_the_loss_of_each_image(started, inputs_of):
     epsilon = {"denoiser.prediction_type": "epsilon"}
-    plain, weighted = (started({"pretraining.min_snr_gamma": gamma, **epsilon}) for gamma in (0, 5.0))
+    plain, weighted = (started({"pretraining.loss_weighting": how, **epsilon}) for how in ("prediction", "min_snr"))
     losses, calls = [], inputs_of(plain.network)
     for trainer in (plain, weighted):
         trainer.on_train_epoch_start()

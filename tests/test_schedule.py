@@ -154,6 +154,23 @@ def test_min_snr_weights_turn_an_error_into_one_of_the_image_weighted_by_at_most
     error_of_images = schedule.predicted_image(target + error, noisy, timesteps) - images
     alpha_bar = schedule.alpha_bar[timesteps]
     weights = torch.minimum(alpha_bar / (1 - alpha_bar), torch.tensor(gamma).double())
-    found = schedule.min_snr_weights(timesteps, gamma) * error.square().flatten(1).mean(1)
+    found = schedule.loss_weights(timesteps, "min_snr", gamma) * error.square().flatten(1).mean(1)
     torch.testing.assert_close(found, weights * error_of_images.square().flatten(1).mean(1))
     assert len(set((weights < gamma).tolist())) == 2  # both sides of gamma are tested
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_noise_weights_make_the_loss_that_of_the_noise_whatever_is_predicted(prediction_type):
+    schedule = NoiseSchedule(1000, "cosine", prediction_type).double()
+    timesteps, generator = torch.tensor([5, 300, 700]), torch.Generator().manual_seed(0)
+    images, noise, error = (torch.randn(3, 1, 3, 3, generator=generator).double() for _ in range(3))
+    noisy, target = schedule.add_noise(images, noise, timesteps), schedule.target(images, noise, timesteps)
+    estimate = schedule.predicted_image(target + error, noisy, timesteps)
+    signal, sigma = schedule.signal_and_noise(timesteps, 4)
+    implied_noise = (noisy - signal * estimate) / sigma
+    found = schedule.loss_weights(timesteps, "noise", 5.0) * error.square().flatten(1).mean(1)
+    torch.testing.assert_close(found, (implied_noise - noise).square().flatten(1).mean(1))
+
+
+def test_prediction_weights_are_all_one():
+    assert NoiseSchedule().loss_weights(torch.tensor([0, 999]), "prediction", 5.0).tolist() == [1.0, 1.0]

@@ -79,7 +79,7 @@ def test_a_step_of_pretraining_changes_every_weight_of_the_denoiser(begin: Begin
 def test_the_loss_of_a_denoiser_that_predicts_zero_is_the_mean_square_of_the_noise(
     make_trainer: Callable, inputs_of: Callable
 ) -> None:
-    options = {"denoiser.prediction_type": "epsilon", "pretraining.min_snr_gamma": 0}
+    options = {"denoiser.prediction_type": "epsilon"}
     trainer = make_trainer(DiffusionPretrainTrainer, options)
     trainer.initialize()
     trainer.on_train_epoch_start()

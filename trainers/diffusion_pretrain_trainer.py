@@ -208,9 +208,9 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             prediction, target = self.network(images, noise, timesteps)
         losses = (prediction.float() - target).square().flatten(1).mean(1)
         self.band_totals += self.bands.totals(timesteps, losses.detach())
-        if self.method.pretraining.min_snr_gamma > 0:
-            losses = losses * denoiser.schedule.min_snr_weights(timesteps, self.method.pretraining.min_snr_gamma)
-        loss = losses.mean() * self.share.loss_weight
+        settings = self.method.pretraining
+        weights = denoiser.schedule.loss_weights(timesteps, settings.loss_weighting, settings.min_snr_gamma)
+        loss = (weights * losses).mean() * self.share.loss_weight
         self.backward(loss)
         self.clip_and_step()
         denoiser.trained_iterations += 1

@@ -40,7 +40,7 @@ OPTIONS = (
 # Statistics of batch norm are those of a process on the CPU; SyncBatchNorm is for GPUs.
 WITHOUT_BATCH_NORM = {"ensemble.head.hidden_features": []}
 FAST = {"pretraining.learning_rate": 0.01, "pretraining.warmup_iterations": 1, "training.learning_rate": 0.05}
-EPSILON = {"denoiser.prediction_type": "epsilon", "pretraining.min_snr_gamma": 0}  # of which the loss falls at once
+EPSILON = {"denoiser.prediction_type": "epsilon"}  # of which the loss falls at once
 SHORT_TIMEOUT, LONG_WAIT = timedelta(seconds=3), 9
 
 
