@@ -144,9 +144,9 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from nnunet_diffusion_ensemble.cli_demo import run_demo
+    from nnunet_diffusion_ensemble.cli_demo import DemoOptions, run_demo
 
-    return run_demo(args.folder)
+    return run_demo(args.folder, DemoOptions(pretrain=args.pretrain))
 
 
 def _add_register(commands: argparse._SubParsersAction) -> None:
@@ -226,6 +226,7 @@ def _add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_demo(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "demo", _demo, "run the whole chain on a sample of real X-rays (10 minutes)")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("nnunet-diffusion-demo"), help="where it all goes")
+    parser.add_argument("--pretrain", action="store_true", help="pretrain a denoiser of its own (6 minutes more)")
 
 
 def _command(
