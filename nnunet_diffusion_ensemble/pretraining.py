@@ -58,6 +58,7 @@ class WarmupCosine:
     def __init__(self, optimizer: torch.optim.Optimizer, peak: float, warmup: int, total: int, per_epoch: int):
         self.optimizer, self.peak, self.total, self.per_epoch = optimizer, peak, total, per_epoch
         self.warmup = min(warmup, total // 10)
+        self.share_of_time = 0.0
 
     def rate_at(self, iteration: int, share_of_time: float = 0.0) -> float:
         """`share_of_time`: how much of a time limit is used; the half cosine ends with it if that comes first."""
@@ -66,12 +67,13 @@ class WarmupCosine:
         return self.peak * min(ramp, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
     def set_iteration(self, iteration: int, share_of_time: float = 0.0) -> None:
+        self.share_of_time = share_of_time
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate_at(iteration, share_of_time)
 
     def step(self, epoch: int) -> None:
-        """nnU-Net calls this when an epoch starts."""
-        self.set_iteration(epoch * self.per_epoch)
+        """nnU-Net calls this when an epoch starts, and logs the rate."""
+        self.set_iteration(epoch * self.per_epoch, self.share_of_time)
 
 
 class TimeLimit:
