@@ -81,7 +81,8 @@ def denoising_errors(variant: str) -> list[float]:
     from nnunet_diffusion_ensemble.network import fixed_noise
     from nnunet_diffusion_ensemble.pretrained import read_denoiser
 
-    trainer = get_trainer_from_args(DATASET, "2d", "all", "DiffusionPretrainTrainer", variant, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    trainer = get_trainer_from_args(DATASET, "2d", "all", "DiffusionPretrainTrainer", variant, device=cpu)
     trainer.disable_checkpointing = True
     trainer.initialize()
     _, held_out = trainer.get_dataloaders()
