@@ -19,8 +19,6 @@ FOLDS = (2, 7)  # six labels, seeds 0 and 1 of the few-label protocol
 ALPHA_BAR = (0.999, 0.99, 0.9, 0.5, 0.1, 0.01)
 VARIANTS = {
     "EpsCosine": ["--prediction-type", "epsilon", "--schedule", "cosine", "--loss-weighting", "prediction"],
-    "EpsCosineMinSNR": ["--prediction-type", "epsilon", "--schedule", "cosine", "--loss-weighting", "min_snr"],
-    "EpsLinear": ["--prediction-type", "epsilon", "--schedule", "linear", "--loss-weighting", "prediction"],
     "VCosine": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--loss-weighting", "prediction"],
     "VCosineMinSNR": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--loss-weighting", "min_snr"],
     "VCosineNoise": ["--prediction-type", "v_prediction", "--schedule", "cosine", "--loss-weighting", "noise"],
