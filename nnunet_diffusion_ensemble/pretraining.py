@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from nnunet_diffusion_ensemble.denoiser import Denoiser
 from nnunet_diffusion_ensemble.method import DenoiserSettings
 
+MOST_COMPARED_IMAGES, COMPARED_AT_ONCE = 5000, 64  # in the memorisation check
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -58,7 +59,7 @@ class WarmupCosine:
     def __init__(self, optimizer: torch.optim.Optimizer, peak: float, warmup: int, total: int, per_epoch: int):
         self.optimizer, self.peak, self.total, self.per_epoch = optimizer, peak, total, per_epoch
         self.warmup = min(warmup, total // 10)
-        self.share_of_time = 0.0
+        self.share_of_time = 0.0  # used of a time limit when the next epoch starts
 
     def rate_at(self, iteration: int, share_of_time: float = 0.0) -> float:
         """`share_of_time`: how much of a time limit is used; the half cosine ends with it if that comes first."""
@@ -67,7 +68,6 @@ class WarmupCosine:
         return self.peak * min(ramp, 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
     def set_iteration(self, iteration: int, share_of_time: float = 0.0) -> None:
-        self.share_of_time = share_of_time
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate_at(iteration, share_of_time)
 
@@ -124,6 +124,13 @@ def central_patches(dataset: nnUNetBaseDataset, identifiers: Sequence[str], patc
         patch = crop_and_pad_nd(data, [[s, s + w] for s, w in zip(starts, size, strict=True)], 0)
         patches.append(torch.from_numpy(np.asarray(patch)).float().reshape(-1, *patch_size))
     return torch.stack(patches)
+
+
+def random_patches(dataset: nnUNetBaseDataset, patch_size: Sequence[int], seed: int) -> Iterator[Tensor]:
+    """The middles of all images in batches, of very many those of a random choice."""
+    names = np.random.RandomState(seed).permutation(dataset.identifiers)[:MOST_COMPARED_IMAGES]
+    for start in range(0, len(names), COMPARED_AT_ONCE):
+        yield central_patches(dataset, names[start : start + COMPARED_AT_ONCE].tolist(), patch_size)
 
 
 class HeldOutBatches:

@@ -75,13 +75,19 @@ class PretrainingLogger(LocalLogger):
         axes[1, 0].plot(epochs, log["lrs"][: len(epochs)])
         times = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
         axes[1, 1].plot(epochs, [end - start for start, end in times][: len(epochs)])
-        titles = ("loss", "loss by timesteps (dashed: training)", "learning rate", "duration of an epoch, seconds")
+        titles = (
+            "loss, weighted",
+            "loss by timesteps, unweighted (dashed: training)",
+            "learning rate",
+            "duration of an epoch, seconds",
+        )
         for axis, title in zip(axes.flat, titles, strict=True):
             axis.set(title=title, xlabel="epoch")
             axis.grid(alpha=0.3)
         for axis in axes[0]:
             axis.set_yscale("log")
-            axis.legend()
+            axis.set_ylim(top=2 * axis.get_ylim()[1])  # room for the legend
+            axis.legend(loc="upper right", ncols=3)
         with whole_file(Path(output_folder) / "progress.png") as temporary:
             figure.savefig(temporary, format="png", dpi=100)
         plt.close(figure)

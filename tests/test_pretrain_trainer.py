@@ -145,17 +145,27 @@ def test_held_out_loss_is_that_of_the_averaged_weights(started, randomise, randn
     assert np.abs(trainer.validation_step(batch)["losses"] - before).mean() > 0.1
 
 
+def test_held_out_loss_is_weighted_as_the_training_loss_is(started, randn):
+    trainer = started({"pretraining.loss_weighting": "min_snr"})
+    found = trainer.validation_step({"data": randn(2, 1, 16, 16), "index": 3})
+    timesteps = trainer.bands.fixed_timesteps(3, 2)
+    alpha_bar = trainer.plain_network.denoiser.schedule.alpha_bar[timesteps].T.double().numpy()
+    snr = alpha_bar / (1 - alpha_bar)
+    np.testing.assert_allclose(found["weighted"], np.minimum(snr, 5) / (snr + 1) * found["losses"], rtol=1e-4)
+
+
 def test_every_held_out_image_counts_the_same_whatever_its_batch(started):
     trainer = started()
-    outputs = [{"losses": np.full((2, 5), 1.0)}, {"losses": np.full((1, 5), 4.0)}]
-    trainer.on_validation_epoch_end(outputs)
-    assert trainer.logger.get_value("val_losses", step=-1) == pytest.approx(2.0)
+    losses = [np.full((2, 5), 1.0), np.full((1, 5), 4.0)]
+    trainer.on_validation_epoch_end([{"losses": one, "weighted": 10 * one} for one in losses])
+    assert trainer.logger.get_value("val_losses", step=-1) == pytest.approx(20.0)
     assert trainer.logger.get_value("val_loss_per_band", step=-1) == [2.0] * 5
 
 
 def test_held_out_loss_is_the_mean_over_all_timesteps_as_in_training(started):
     trainer = started({"pretraining.timestep_bands": (100, 250)})  # 100, 150 and 750 of 1000 timesteps
-    trainer.on_validation_epoch_end([{"losses": np.array([[8.0, 4.0, 2.0]])}])
+    losses = np.array([[8.0, 4.0, 2.0]])
+    trainer.on_validation_epoch_end([{"losses": losses, "weighted": losses}])
     assert trainer.logger.get_value("val_losses", step=-1) == pytest.approx(0.1 * 8 + 0.15 * 4 + 0.75 * 2)
 
 

@@ -127,7 +127,7 @@ def test_the_learning_rate_of_an_epoch_is_that_of_its_first_iteration():
 
 def test_the_rate_at_the_start_of_an_epoch_knows_how_much_time_is_used():
     schedule = make_schedule(1.0, 0, 100, 10)
-    schedule.set_iteration(9, share_of_time=0.5)
+    schedule.share_of_time = 0.5
     schedule.step(1)
     assert schedule.optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
 

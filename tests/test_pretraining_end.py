@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_diffusion_ensemble.pretraining import random_patches
 from nnunet_diffusion_ensemble.trainers import diffusion_pretrain_trainer
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
@@ -18,7 +19,8 @@ def run_epoch(trainer: DiffusionPretrainTrainer, held_out_loss: float) -> set[st
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
     trainer.on_train_epoch_end([{"loss": 1.0}])
-    trainer.on_validation_epoch_end([{"losses": np.full((2, 5), held_out_loss)}])
+    losses = np.full((2, 5), held_out_loss)
+    trainer.on_validation_epoch_end([{"losses": losses, "weighted": losses}])
     trainer.on_epoch_end()
     return {file.name for file in Path(trainer.output_folder).glob("*.p*")}
 
@@ -65,7 +67,7 @@ def test_samples_that_are_training_images_are_at_no_distance(make_pretraining, m
     trainer = make_pretraining()
     trainer.initialize()
     trainer.get_tr_and_val_datasets()
-    patch = next(iter(trainer._training_patches()))[:2]
+    patch = next(random_patches(trainer.training_images, (16, 16), 0))[:2]
     mirrored = patch.flip(-1)  # as this training's augmentation does
     monkeypatch.setattr(diffusion_pretrain_trainer, "ddim_sample", lambda *arguments: mirrored)
     trainer.perform_actual_validation()

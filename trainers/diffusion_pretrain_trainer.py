@@ -1,6 +1,5 @@
 """Pretraining of the denoiser on labelled and unlabelled images; labels are not used (DDPM, arXiv 2006.11239)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from time import time
 from typing import Any
@@ -31,6 +30,7 @@ from nnunet_diffusion_ensemble.pretraining import (
     WarmupCosine,
     central_patches,
     hold_out,
+    random_patches,
     weight_average,
     widen_range,
 )
@@ -39,8 +39,6 @@ from nnunet_diffusion_ensemble.processes import from_first_process
 from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
 from nnunet_diffusion_ensemble.training import DiffusionTrainer
 from nnunet_diffusion_ensemble.unlabelled import preprocess_unlabelled, unlabelled_folder
-
-MOST_COMPARED_IMAGES, COMPARED_AT_ONCE = 5000, 64  # in the memorisation check
 
 
 class DiffusionPretrainTrainer(DiffusionTrainer):
@@ -167,9 +165,9 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
 
     def get_dataloaders(self) -> tuple:
         """nnU-Net's loader for training; held-out images are few and always the same, and are kept in memory."""
-        training, random_patches = super().get_dataloaders()
-        if isinstance(random_patches, NonDetMultiThreadedAugmenter):
-            random_patches._finish()
+        training, unused = super().get_dataloaders()
+        if isinstance(unused, NonDetMultiThreadedAugmenter):
+            unused._finish()
         held_out = HeldOutBatches(self._held_out_patches(), self.method.pretraining.batch_size)
         self.num_val_iterations_per_epoch = len(held_out)
         return training, held_out
@@ -193,6 +191,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         super().on_epoch_start()
 
     def on_train_epoch_start(self) -> None:
+        self.lr_scheduler.share_of_time = self.time_limit.share_used(0.0)
         super().on_train_epoch_start()
         self.band_totals = torch.zeros(2, len(self.bands.names), device=self.device)
 
@@ -208,15 +207,17 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             prediction, target = self.network(images, noise, timesteps)
         losses = (prediction.float() - target).square().flatten(1).mean(1)
         self.band_totals += self.bands.totals(timesteps, losses.detach())
-        settings = self.method.pretraining
-        weights = denoiser.schedule.loss_weights(timesteps, settings.loss_weighting, settings.min_snr_gamma)
-        loss = (weights * losses).mean() * self.share.loss_weight
+        loss = (self._loss_weights(timesteps) * losses).mean() * self.share.loss_weight
         self.backward(loss)
         self.clip_and_step()
         denoiser.trained_iterations += 1
         self.averaged.update_parameters(self.plain_network)
         self.iteration += 1
         return {"loss": loss.detach().cpu().numpy()}
+
+    def _loss_weights(self, timesteps: torch.Tensor) -> torch.Tensor:
+        settings, schedule = self.method.pretraining, self.plain_network.denoiser.schedule
+        return schedule.loss_weights(timesteps, settings.loss_weighting, settings.min_snr_gamma)
 
     def _draw_noise_and_timesteps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         generators = self.generators(self.method.pretraining.seed, len(images))
@@ -238,17 +239,21 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
         images = batch["data"].to(self.device, non_blocking=True)
         seed = self.method.pretraining.seed + 1 + batch["index"]
         noise = fixed_noise(seed, images.shape).to(self.device)
-        losses = []
+        losses, weighted = [], []
         for timesteps in self.bands.fixed_timesteps(batch["index"], len(images)).to(self.device):
             with self.autocast():
                 prediction, target = self.averaged_network(images, noise, timesteps)
             losses.append((prediction.float() - target).square().flatten(1).mean(1))
-        return {"losses": torch.stack(losses, dim=1).cpu().numpy()}
+            weighted.append(self._loss_weights(timesteps) * losses[-1])
+        both = {"losses": losses, "weighted": weighted}
+        return {name: torch.stack(values, dim=1).cpu().numpy() for name, values in both.items()}
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
-        per_band = np.concatenate([output["losses"] for output in val_outputs]).mean(0)
+        per_band, weighted = (
+            np.concatenate([output[name] for output in val_outputs]).mean(0) for name in ("losses", "weighted")
+        )
         self.logger.local_logger.log(VAL_BANDS, per_band.tolist(), self.current_epoch)
-        self.logger.log("val_losses", float(per_band @ self.bands.shares), self.current_epoch)
+        self.logger.log("val_losses", float(weighted @ self.bands.shares), self.current_epoch)
 
     # ---- end of an epoch, checkpoints
 
@@ -339,12 +344,7 @@ class DiffusionPretrainTrainer(DiffusionTrainer):
             self.print_to_log_file(f"Held-out loss: last {losses[-1]:.5f}, best {min(losses):.5f}")
         samples = self._save_samples("samples.png")
         *_, mirror_axes = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        report = check_memorisation(samples, self._held_out_patches(), self._training_patches(), mirror_axes or ())
+        patch_size, seed = self.configuration_manager.patch_size, self.method.pretraining.seed
+        training = random_patches(self.training_images, patch_size, seed)
+        report = check_memorisation(samples, self._held_out_patches(), training, mirror_axes or ())
         self.print_to_log_file(str(report))
-
-    def _training_patches(self) -> Iterator[torch.Tensor]:
-        """Training images in batches, of very many a random choice."""
-        names = np.random.RandomState(self.method.pretraining.seed).permutation(self.training_images.identifiers)
-        for start in range(0, min(len(names), MOST_COMPARED_IMAGES), COMPARED_AT_ONCE):
-            batch = names[start : start + COMPARED_AT_ONCE].tolist()
-            yield central_patches(self.training_images, batch, self.configuration_manager.patch_size)
