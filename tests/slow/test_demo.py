@@ -1,4 +1,4 @@
-"""The demo in tiny: killed in the middle of its pretraining, started again, and its results."""
+"""The demo in tiny: killed in the middle of its pretraining, started again, its results; and without pretraining."""
 
 import json
 import os
@@ -22,13 +22,14 @@ sizes = dict(pretrain=True, base_features=4, pretraining_epochs=7, pretraining_i
 sizes |= dict(epochs=1, iterations=10, unlabelled_images=12, cases_per_hospital=3)
 sys.exit(run_demo(Path(sys.argv[1]), DemoOptions(**sizes)))
 """
+WITHOUT_PRETRAINING = TINY.replace("pretrain=True", "pretrain=False").replace("iterations=10, un", "iterations=100, un")
 TIMEOUT_SECONDS = 900
 
 
-def start(folder: Path) -> subprocess.Popen:
+def start(folder: Path, script: str = TINY) -> subprocess.Popen:
     # Without the user's variables: the demo needs none.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet")}
-    command = [sys.executable, "-c", TINY, str(folder)]
+    command = [sys.executable, "-c", script, str(folder)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -75,3 +76,12 @@ def test_results_of_both_hospitals_are_written_and_shown(shown: tuple[Path, str]
         assert one["mean_dice"] == pytest.approx(np.mean(list(one["dice"].values())))
         assert any(line.startswith(hospital) and f"{one['mean_dice']:.3f}" in line for line in output.splitlines())
     assert Image.open(folder / "overlay.png").size[0] > 500
+
+
+def test_with_the_denoiser_that_ships_few_iterations_beat_the_mean_shape(tmp_path: Path) -> None:
+    process = start(tmp_path / "folder", WITHOUT_PRETRAINING)
+    output = process.communicate(timeout=TIMEOUT_SECONDS)[0]
+    assert process.returncode == 0, output
+    summary = json.loads((tmp_path / "folder" / "summary.json").read_text())
+    for one in summary.values():
+        assert one["mean_dice"] > one["mean_dice_of_mean_shape"] + 0.05
