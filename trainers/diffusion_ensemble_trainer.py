@@ -6,40 +6,16 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from nnunetv2.paths import nnUNet_results
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_diffusion_ensemble.dataset_json import has_labels
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.pretrained import find_pretrained_checkpoint, load_denoiser
-from nnunet_diffusion_ensemble.training import DiffusionTrainer
+from nnunet_diffusion_ensemble.segmentation import SegmentationTrainer
 
 
-class DiffusionEnsembleTrainer(DiffusionTrainer):
+class DiffusionEnsembleTrainer(SegmentationTrainer):
     """Trains the head with nnU-Net's loss on the prediction of every timestep; predicts with their mean."""
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        if not has_labels(dataset_json):
-            raise ValueError(
-                f"{self.plans_manager.dataset_name} has no labels, so there is nothing to segment: its plans serve "
-                "pretraining. Plan a labelled data set for its denoiser with nnunet-diffusion plan -d ID --denoiser "
-                "CHECKPOINT, and train there."
-            )
-        settings = self.method.training
-        self.num_epochs = settings.num_epochs
-        self.num_iterations_per_epoch = settings.num_iterations_per_epoch
-        self.num_val_iterations_per_epoch = settings.num_val_iterations_per_epoch
-        self.initial_lr = settings.learning_rate
-        self.weight_decay = settings.weight_decay
 
     @staticmethod
     def build_network_architecture(
@@ -59,26 +35,6 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
         return network_class(
             configuration["architecture"], num_input_channels, num_output_channels, method, configuration["patch_size"]
         )
-
-    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer: torch.optim.Optimizer
-        if self.method.training.optimizer == "SGD":
-            optimizer = torch.optim.SGD(
-                parameters, self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
-            )
-        else:
-            optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
-
-    def share_batch(self) -> None:
-        super().share_batch()
-        batch_size, num_processes = self.configuration_manager.batch_size, dist.get_world_size()
-        if self.configuration_manager.batch_dice and batch_size % num_processes:
-            raise ValueError(
-                f"A batch of {batch_size} cannot be shared evenly by {num_processes} processes, which Dice over the "
-                "batch needs (batch_dice in the plans). Use a number of processes that divides it."
-            )
 
     def on_train_start(self) -> None:
         if not self.was_initialized:
@@ -124,15 +80,6 @@ class DiffusionEnsembleTrainer(DiffusionTrainer):
         self.clip_and_step()
         self.iteration += 1
         return {"loss": mean_loss.cpu().numpy()}
-
-    def on_epoch_end(self) -> None:
-        save_every, self.save_every = self.save_every, self.num_epochs + 1  # not in nnU-Net's order
-        super().on_epoch_end()
-        self.save_every = save_every
-        self.current_epoch -= 1
-        if self.current_epoch != self.num_epochs - 1:
-            self.save_latest_checkpoint()
-        self.current_epoch += 1
 
     def _noise_at(self, position: int, images: torch.Tensor) -> torch.Tensor:
         """Noise of a timestep by its position in the plans' list, the same however timesteps share passes."""

@@ -7,6 +7,7 @@ import io
 import json
 import time
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_a_training_killed_while_it_writes_a_checkpoint_continues_from_the_one_b
     workplace.kill_when(is_writing_another, "python", __file__, *training(trainer, PLANS, fold)[1:])
     saved = torch.load(folder / "checkpoint_best.pth", weights_only=False)
     (partial,) = folder.glob("*.pth.partial")
-    with pytest.raises(RuntimeError):
+    with pytest.raises((RuntimeError, EOFError, UnpicklingError)):  # which of them depends on how little is there
         torch.load(partial, weights_only=False)
     output = workplace.train(trainer, PLANS, fold, "--c")
     epochs = [int(line.split()[-1]) for line in output.splitlines() if "Epoch " in line and "time" not in line]
