@@ -131,6 +131,10 @@ class TimestepUNet(DenoisingUNet):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(cast(Tensor, self.output.bias))
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        return (self.output,)
+
     def features(self, noisy_images: Tensor, timesteps: Tensor) -> list[Tensor]:
         embedding = self.embedding(timesteps)
         x = _run(self.encoder.stem, noisy_images, embedding)
@@ -200,18 +204,21 @@ class Denoiser(nn.Module):
         """Preprocessed images in the range that the diffusion process works in."""
         return images * self.input_scale + self.input_shift
 
-    def features(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor, noise: Tensor | None, timesteps: Tensor) -> list[Tensor]:
         """Decoder features of noised images.
 
         Args:
             images: preprocessed images (N, C, *space).
-            noise: standard normal noise of the same shape.
+            noise: standard normal noise of the same shape; None leaves the images without noise.
             timesteps: (N,), one for each image.
 
         Returns:
             one tensor (N, features, *space of the level) for each decoder level, coarsest first.
         """
-        return self.unet.features(self.schedule.add_noise(self.scaled(images), noise, timesteps), timesteps)
+        images = self.scaled(images)
+        if noise is not None:
+            images = self.schedule.add_noise(images, noise, timesteps)
+        return self.unet.features(images, timesteps)
 
     def forward(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Prediction for noised images, and the target that it should equal; both (N, C, *space)."""
@@ -232,5 +239,14 @@ class FrozenDenoiser(Denoiser):
         return super().train(False)
 
     @torch.no_grad()
-    def features(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor, noise: Tensor | None, timesteps: Tensor) -> list[Tensor]:
         return super().features(images, noise, timesteps)
+
+
+class FineTunedDenoiser(Denoiser):
+    """A denoiser that learns to segment. Its prediction, which nothing asks for any more, stays as it was."""
+
+    def __init__(self, architecture: Mapping[str, Any], input_channels: int, settings: DenoiserSettings):
+        super().__init__(architecture, input_channels, settings)
+        for layer in self.unet.output_layers:  # DDP waits in vain for gradients of what is not used
+            layer.requires_grad_(False)

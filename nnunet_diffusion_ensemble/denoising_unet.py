@@ -29,6 +29,11 @@ class DenoisingUNet(nn.Module, ABC):
             allowed = " x ".join(f"multiples of {divisor}" for divisor in divisors)
             raise ValueError(f"This denoiser works on images of {allowed}, not {' x '.join(map(str, size))}.")
 
+    @property
+    @abstractmethod
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        """What makes the prediction of the finest level; the features do not depend on it."""
+
     @abstractmethod
     def features(self, noisy_images: Tensor, timesteps: Tensor) -> list[Tensor]:
         """Outputs of all decoder levels, coarsest first; the last has the size of the image.

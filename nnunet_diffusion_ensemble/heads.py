@@ -1,12 +1,14 @@
-"""Heads: from the decoder features of one timestep to class scores, one small network for every pixel.
+"""Heads: from decoder features to class scores, one small network for every pixel.
 
-The first layer of the published classifier (TEDM, arXiv 2311.07421) is a 1x1 convolution over the features of all
-levels, upsampled to the image's size and concatenated. A 1x1 convolution commutes with upsampling, so it is applied to
-each level at the level's own size and the results are added up: the same function without the wide tensor.
+The first layer of the published classifiers (TEDM, arXiv 2311.07421; LEDM, arXiv 2112.03126) is a 1x1 convolution over
+the features of all levels, upsampled to the image's size and concatenated. A 1x1 convolution commutes with upsampling,
+so it is applied to each level at the level's own size and the results are added up: the same function without the wide
+tensor.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch.nn import functional
 from nnunet_diffusion_ensemble.method import HeadSettings
 
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 LINEAR_MODES = {2: "bilinear", 3: "trilinear"}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -89,3 +92,61 @@ class PixelClassifier(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Features (N, channels, *space) of each level, coarsest first, to logits (N, classes, *space)."""
         return self.seg_layers(features)
+
+
+class ConcatenatingClassifier(PixelClassifier):
+    """LEDM's classifier: the same layers on the features of all timesteps, concatenated.
+
+    The timesteps may come some at a time: their shares of the first convolution are added up, level by level.
+
+    Args:
+        in_features: channels of each level at one timestep, coarsest first.
+        num_classes: channels of the result.
+        dimension: 2 or 3.
+        settings: widths of the hidden layers; none gives a linear classifier.
+        num_timesteps: how many are concatenated.
+    """
+
+    def __init__(
+        self,
+        in_features: Sequence[int],
+        num_classes: int,
+        dimension: int,
+        settings: HeadSettings,
+        num_timesteps: int,
+    ):
+        super().__init__([num_timesteps * channels for channels in in_features], num_classes, dimension, settings)
+        self.in_features = tuple(in_features)
+
+    def projected(self, features: list[Tensor], first: int) -> list[Tensor]:
+        """Shares of some timesteps in the first convolution.
+
+        Args:
+            features: (timesteps, N, channels, *space) of each level, coarsest first, of timesteps that follow each
+                other in the plans' list.
+            first: position of the first of them in that list.
+
+        Returns:
+            (N, widths of the first layer, *space) of each level.
+        """
+        convolutions = cast(LevelProjection, self.seg_layers[0]).convolutions
+        shares = []
+        for level, channels, convolution in zip(features, self.in_features, convolutions, strict=True):
+            start, bias = first * channels, cast(Tensor | None, convolution.bias)
+            weight = cast(Tensor, convolution.weight)[:, start : start + len(level) * channels]
+            bias = bias if first == 0 else None
+            shares.append(CONVOLVE[level.ndim - 3](_side_by_side(level), weight, bias))
+        return shares
+
+    def classified(self, levels: list[Tensor]) -> Tensor:
+        """Sums of the shares of all timesteps to logits (N, classes, *space)."""
+        return self.seg_layers[1:](cast(LevelProjection, self.seg_layers[0]).add_up(levels))
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Features (timesteps, N, channels, *space) of each level, of all timesteps, to logits (N, classes, *space)."""
+        return self.classified(self.projected(features, 0))
+
+
+def _side_by_side(level: Tensor) -> Tensor:
+    """(timesteps, N, channels, *space) to (N, timesteps * channels, *space) with the channels of a pixel in a row."""
+    return level.movedim((0, 2), (-2, -1)).flatten(-2).movedim(-1, 1)

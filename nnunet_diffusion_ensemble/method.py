@@ -3,7 +3,7 @@
 They stand under the key `diffusion` of each configuration of the plans. Nothing of the method is hidden elsewhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, field, fields
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ PLANS_KEY = "diffusion"
 LIBRARIES = ("diffusers", "monai", "guided_diffusion")
 PUBLISHED_TIMESTEPS = (1, 10, 25, 50, 200, 400, 600, 800)
 AVERAGINGS = ("softmax", "sigmoid")
+MEAN_PREDICTION, CONCATENATED_FEATURES = FUSIONS = ("mean_prediction", "concatenated_features")
 INTERPOLATIONS = ("nearest", "linear")
 OPTIMIZERS = ("AdamW", "SGD")
 LOSS_WEIGHTINGS = ("noise", "min_snr", "prediction")
@@ -82,22 +83,32 @@ class PretrainingSettings:
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """Pixel classifier: widths of its hidden layers and how features of coarse levels reach the image's size."""
+    """Pixel classifier: widths of its hidden layers and how features of coarse levels reach the image's size.
+
+    `finest_levels` is how many levels of the decoder it reads, the finest ones; None is all of them.
+    """
 
     hidden_features: tuple[int, ...] = (128, 32)
     interpolation: str = "nearest"
+    finest_levels: int | None = None
 
 
 @dataclass(frozen=True)
 class EnsembleSettings:
-    """The timesteps whose predictions are averaged, and how.
+    """The timesteps at which the denoiser is read, and how they are brought together.
 
-    `images_per_pass` bounds the memory: no more noised images than that go through the denoiser at once.
+    `fusion`: one head for all timesteps, whose predictions are averaged, or one head on the features of all of them.
+    `averaging` is that of predictions. `single_timestep` is the one of `SingleTimestepTrainer`. Without `adds_noise`
+    the denoiser is told a timestep, but sees the image itself. `images_per_pass` bounds the memory: no more noised
+    images than that go through the denoiser at once.
     """
 
     network_class_name: str = "nnunet_diffusion_ensemble.network.TimestepEnsembleNetwork"
     timesteps: tuple[int, ...] = PUBLISHED_TIMESTEPS
+    single_timestep: int = 1
+    fusion: str = MEAN_PREDICTION
     averaging: str = "softmax"
+    adds_noise: bool = True
     noise_seed: int = 12345
     images_per_pass: int = 64
     head: HeadSettings = field(default_factory=HeadSettings)
@@ -105,7 +116,11 @@ class EnsembleSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Training of the head."""
+    """Training of the head, and of the denoiser if it is fine-tuned with it, at a learning rate of its own.
+
+    With `timesteps_per_image` each training image is noised to so many of the timesteps in an iteration, drawn anew;
+    None is all of them. Prediction uses all.
+    """
 
     num_epochs: int = 50
     num_iterations_per_epoch: int = 250
@@ -113,6 +128,9 @@ class TrainingSettings:
     optimizer: str = "AdamW"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
+    fine_tune_denoiser: bool = False
+    denoiser_learning_rate: float = 1e-4
+    timesteps_per_image: int | None = None
 
 
 @dataclass(frozen=True)
@@ -131,13 +149,20 @@ class DiffusionMethod:
     pretrained_checkpoint: str | None = None
 
     def __post_init__(self) -> None:
-        _check_timesteps("ensemble.timesteps", self.ensemble.timesteps, self.denoiser.num_diffusion_steps)
+        for name in ("timesteps", "single_timestep"):
+            value = getattr(self.ensemble, name)
+            timesteps = value if isinstance(value, tuple) else (value,)
+            _check_timesteps(f"ensemble.{name}", timesteps, self.denoiser.num_diffusion_steps)
+        _check_timesteps_per_image(self.training.timesteps_per_image, self.ensemble)
         _check_bands(self.pretraining.timestep_bands, self.denoiser.num_diffusion_steps)
+        _check_choice("ensemble.fusion", self.ensemble.fusion, FUSIONS)
         _check_choice("ensemble.averaging", self.ensemble.averaging, AVERAGINGS)
+        _check_choice("ensemble.adds_noise", self.ensemble.adds_noise, (True, False))
         _check_choice("ensemble.head.interpolation", self.ensemble.head.interpolation, INTERPOLATIONS)
         if self.pretraining.precision is not None:
             _check_choice("pretraining.precision", self.pretraining.precision, PRECISIONS)
         _check_choice("training.optimizer", self.training.optimizer, OPTIMIZERS)
+        _check_choice("training.fine_tune_denoiser", self.training.fine_tune_denoiser, (True, False))
         if self.denoiser.library is not None:
             _check_choice("denoiser.library.name", self.denoiser.library.name, LIBRARIES)
         _check_choice("pretraining.loss_weighting", self.pretraining.loss_weighting, LOSS_WEIGHTINGS)
@@ -174,6 +199,12 @@ class DiffusionMethod:
         return _from_dict(type(self), values, PLANS_KEY)
 
 
+def timesteps_on_the_way(timesteps: Sequence[int], num_diffusion_steps: int) -> tuple[int, ...]:
+    """Timesteps of the usual 1000 steps as those of another length that are as far on the way, in rising order."""
+    scaled = (round(t * num_diffusion_steps / DenoiserSettings().num_diffusion_steps) for t in timesteps)
+    return tuple(sorted({min(t, num_diffusion_steps - 1) for t in scaled}))
+
+
 def _method_in(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
     if PLANS_KEY not in configuration:
         raise ValueError(
@@ -194,6 +225,21 @@ def _check_timesteps(name: str, timesteps: tuple[int, ...], num_diffusion_steps:
         )
 
 
+def _check_timesteps_per_image(number: int | None, ensemble: EnsembleSettings) -> None:
+    if number is None:
+        return
+    if ensemble.fusion == CONCATENATED_FEATURES:
+        raise ValueError(
+            f"{PLANS_KEY}.training.timesteps_per_image is {number}, but a head on concatenated features "
+            f"({PLANS_KEY}.ensemble.fusion) needs those of all timesteps: set it to null."
+        )
+    if number not in range(1, len(ensemble.timesteps) + 1):
+        raise ValueError(
+            f"{PLANS_KEY}.training.timesteps_per_image must lie between 1 and {len(ensemble.timesteps)}, the number of "
+            f"{PLANS_KEY}.ensemble.timesteps, or be null for all of them; got {number}."
+        )
+
+
 def _check_bands(inner_edges: tuple[int, ...], num_diffusion_steps: int) -> None:
     edges = (0, *inner_edges, num_diffusion_steps)
     if any(start >= end for start, end in pairwise(edges)):
@@ -203,14 +249,16 @@ def _check_bands(inner_edges: tuple[int, ...], num_diffusion_steps: int) -> None
         )
 
 
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: str | bool, allowed: tuple[str | bool, ...]) -> None:
     if value not in allowed:
-        raise ValueError(f"{PLANS_KEY}.{name} must be one of {', '.join(allowed)}, got {value!r}.")
+        raise ValueError(f"{PLANS_KEY}.{name} must be one of {', '.join(map(str, allowed))}, got {value!r}.")
 
 
 def _numbers_that_must_be_positive(method: DiffusionMethod) -> dict[str, float]:
     pretraining, training, ensemble = method.pretraining, method.training, method.ensemble
     numbers: dict[str, float] = {"ensemble.images_per_pass": ensemble.images_per_pass}
+    if ensemble.head.finest_levels is not None:
+        numbers["ensemble.head.finest_levels"] = ensemble.head.finest_levels
     for name in (
         "num_epochs",
         "num_iterations_per_epoch",
@@ -222,7 +270,13 @@ def _numbers_that_must_be_positive(method: DiffusionMethod) -> dict[str, float]:
         numbers[f"pretraining.{name}"] = getattr(pretraining, name)
     if pretraining.max_hours is not None:
         numbers["pretraining.max_hours"] = pretraining.max_hours
-    for name in ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "learning_rate"):
+    for name in (
+        "num_epochs",
+        "num_iterations_per_epoch",
+        "num_val_iterations_per_epoch",
+        "learning_rate",
+        "denoiser_learning_rate",
+    ):
         numbers[f"training.{name}"] = getattr(training, name)
     return numbers
 

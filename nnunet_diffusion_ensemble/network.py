@@ -1,4 +1,4 @@
-"""The segmentation network: frozen denoiser, one head for all timesteps, mean over timesteps (TEDM)."""
+"""The segmentation network: a denoiser read at several timesteps, and a head that brings them together."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnunet_diffusion_ensemble.denoiser import FrozenDenoiser
+from nnunet_diffusion_ensemble.denoiser import Denoiser, FineTunedDenoiser, FrozenDenoiser
 from nnunet_diffusion_ensemble.ensemble import AVERAGE
-from nnunet_diffusion_ensemble.heads import PixelClassifier
-from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.heads import ConcatenatingClassifier, PixelClassifier
+from nnunet_diffusion_ensemble.method import CONCATENATED_FEATURES, DiffusionMethod
 
 
 def fixed_noise(seed: int, shape: Sequence[int]) -> Tensor:
@@ -22,7 +22,11 @@ def fixed_noise(seed: int, shape: Sequence[int]) -> Tensor:
 
 
 class TimestepEnsembleNetwork(nn.Module):
-    """Images to class scores by reading a frozen denoiser at several timesteps.
+    """Images to class scores by reading a denoiser at several timesteps.
+
+    By `ensemble.fusion` of the plans, one head predicts from each timestep and the mean is the result (TEDM), or one
+    head predicts from the features of all of them (LEDM). A network for prediction is the same whether the denoiser was
+    frozen or fine-tuned.
 
     Args:
         architecture: `architecture` of a configuration of the plans.
@@ -32,10 +36,10 @@ class TimestepEnsembleNetwork(nn.Module):
         patch_size: spatial size for which the noise of prediction is kept at hand.
 
     Raises:
-        ValueError: if the denoiser cannot work on images of that size.
+        ValueError: if the denoiser cannot work on images of that size, or has fewer levels than the head is to read.
     """
 
-    noise: Tensor
+    noise: Tensor | None
     timesteps: Tensor
 
     def __init__(
@@ -48,56 +52,98 @@ class TimestepEnsembleNetwork(nn.Module):
     ):
         super().__init__()
         self.settings = method.ensemble
-        self.denoiser = FrozenDenoiser(architecture, input_channels, method.denoiser)
+        denoiser_class = FineTunedDenoiser if method.training.fine_tune_denoiser else FrozenDenoiser
+        self.denoiser: Denoiser = denoiser_class(architecture, input_channels, method.denoiser)
         unet = self.denoiser.unet
         unet.check_size(patch_size)
-        self.head = PixelClassifier(unet.feature_channels, num_classes, unet.dimension, self.settings.head)
+        self.num_levels = self._number_of_levels(len(unet.feature_channels))
+        head_of = (unet.feature_channels[-self.num_levels :], num_classes, unet.dimension, self.settings.head)
+        self.concatenates = self.settings.fusion == CONCATENATED_FEATURES
+        self.head: Any = (
+            ConcatenatingClassifier(*head_of, len(self.settings.timesteps))
+            if self.concatenates
+            else PixelClassifier(*head_of)
+        )
         self.average = AVERAGE[self.settings.averaging]
         self.register_buffer("timesteps", torch.tensor(self.settings.timesteps), persistent=False)
         self.register_buffer("noise", self._noise_of(input_channels, patch_size), persistent=False)
 
-    def forward(self, images: Tensor, noise: Tensor | None = None, which: Sequence[int] | None = None) -> Tensor:
-        """Ensemble prediction or, given noise, the predictions of the single timesteps.
+    def forward(self, images: Tensor, noise: Tensor | None = None, timesteps: Tensor | None = None) -> Tensor:
+        """The prediction or, given timesteps, what the loss of training is taken of.
 
         Args:
             images: preprocessed images (N, C, *space).
-            noise: (timesteps, N, C, *space), for training. Without it the noise fixed by the plans' seed is used, so
-                that the result depends on the image alone.
-            which: positions in the plans' list of timesteps that `noise` stands for; all of them if not given.
+            noise: (timesteps, N, C, *space), for training; None where the plans add no noise.
+            timesteps: (timesteps, N), for training: those that each image is noised to. Without them the plans'
+                timesteps are read, with noise fixed by the plans' seed, so that the result depends on the image alone.
 
         Returns:
-            with noise, logits (timesteps, N, classes, *space); without, the ensemble's log-probabilities (regions:
-            logits) (N, classes, *space).
+            with timesteps, logits (predictions, N, classes, *space), a prediction for each timestep or one of all of
+            them; without, log-probabilities (regions: logits) (N, classes, *space).
         """
-        if noise is not None:
-            return self.logits(images, noise, self.timesteps if which is None else self.timesteps[list(which)])
+        if timesteps is not None:
+            return self.logits(images, noise, timesteps)
         return self.average(self.timestep_logits(images))
 
     def timestep_logits(self, images: Tensor) -> Tensor:
-        """Logits of every timestep with the fixed noise, (timesteps, N, classes, *space)."""
+        """Logits with the fixed noise, (predictions, N, classes, *space)."""
         noise = self._noise_for(images)
-        chunks = [
-            self.logits(images, noise[list(which)].expand(-1, *images.shape), self.timesteps[list(which)])
-            for which in self.chunks(len(images))
-        ]
-        return torch.cat(chunks)
+        timesteps = self.timesteps[:, None].expand(-1, len(images))
+        passes = self.passes(len(images), len(timesteps))
+        return torch.cat([self.logits(images, _rows(noise, which), _rows(timesteps, which)) for which in passes])
 
-    def logits(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Logits of some timesteps in one pass; noise (timesteps, N, C, *space) to (timesteps, N, classes, *space)."""
+    def logits(self, images: Tensor, noise: Tensor | None, timesteps: Tensor) -> Tensor:
+        """Logits (predictions, N, classes, *space) for timesteps (timesteps, N) and their noise, as in `forward`."""
+        if self.concatenates:
+            return self._logits_of_concatenation(images, noise, timesteps)
+        features = [level.flatten(0, 1) for level in self._features(images, noise, timesteps)]
+        return self.head(features).unflatten(0, timesteps.shape)
+
+    def _logits_of_concatenation(self, images: Tensor, noise: Tensor | None, timesteps: Tensor) -> Tensor:
+        sums: list[Tensor] = []
+        for which in self._chunks(len(images), len(timesteps)):
+            features = self._features(images, _rows(noise, which), _rows(timesteps, which))
+            shares = self.head.projected(features, which.start)
+            sums = [total + share for total, share in zip(sums, shares, strict=True)] if sums else shares
+        return self.head.classified(sums)[None]
+
+    def _features(self, images: Tensor, noise: Tensor | None, timesteps: Tensor) -> list[Tensor]:
+        """(timesteps, N, channels, *space) of each level that the head reads, coarsest first, in one pass."""
         repeated = images.expand(len(timesteps), *images.shape).flatten(0, 1)
-        features = self.denoiser.features(repeated, noise.flatten(0, 1), timesteps.repeat_interleave(len(images)))
-        return self.head(features).unflatten(0, (len(timesteps), len(images)))
+        noise = None if noise is None else noise.expand(-1, *images.shape).flatten(0, 1)
+        levels = self.denoiser.features(repeated, noise, timesteps.flatten())
+        return [level.unflatten(0, timesteps.shape) for level in levels[-self.num_levels :]]
 
-    def chunks(self, num_images: int) -> list[range]:
-        """Positions of the timesteps, in groups that the plans' `images_per_pass` allows in one pass."""
-        total = len(self.settings.timesteps)
+    def passes(self, num_images: int, num_timesteps: int) -> list[range]:
+        """Positions of timesteps that must come in one call of `logits`: as many as the plans' `images_per_pass`
+        allows, or all of them where their features are concatenated."""
+        return [range(num_timesteps)] if self.concatenates else self._chunks(num_images, num_timesteps)
+
+    def _chunks(self, num_images: int, num_timesteps: int) -> list[range]:
         at_once = max(1, self.settings.images_per_pass // num_images)
-        return [range(start, min(start + at_once, total)) for start in range(0, total, at_once)]
+        return [range(start, min(start + at_once, num_timesteps)) for start in range(0, num_timesteps, at_once)]
 
-    def _noise_of(self, channels: int, size: Sequence[int]) -> Tensor:
+    def _number_of_levels(self, available: int) -> int:
+        wanted = self.settings.head.finest_levels or available
+        if wanted > available:
+            raise ValueError(
+                f"diffusion.ensemble.head.finest_levels of the plans is {wanted}, but the decoder of this denoiser has "
+                f"{available} levels. Give at most that, or null for all."
+            )
+        return wanted
+
+    def _noise_of(self, channels: int, size: Sequence[int]) -> Tensor | None:
+        if not self.settings.adds_noise:
+            return None
         return fixed_noise(self.settings.noise_seed, (len(self.settings.timesteps), 1, channels, *size))
 
-    def _noise_for(self, images: Tensor) -> Tensor:
-        if images.shape[1:] == self.noise.shape[2:]:
+    def _noise_for(self, images: Tensor) -> Tensor | None:
+        if self.noise is None or images.shape[1:] == self.noise.shape[2:]:
             return self.noise
-        return self._noise_of(images.shape[1], images.shape[2:]).to(images.device)
+        noise = self._noise_of(images.shape[1], images.shape[2:])
+        return None if noise is None else noise.to(images.device)
+
+
+def _rows(values: Any, which: range) -> Any:
+    """Values of some timesteps; None, for no noise, stays None."""
+    return None if values is None else values[which.start : which.stop]

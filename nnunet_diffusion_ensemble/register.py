@@ -14,9 +14,14 @@ from typing import Literal
 
 from nnunet_diffusion_ensemble.atomic import whole_file
 
+PUBLISHED_TRAINERS = (
+    *("TEDMTrainer", "LEDMTrainer", "LEDMeTrainer", "PDDMTrainer", "SingleTimestepTrainer"),
+    *(f"SingleTimestep{timestep}Trainer" for timestep in (1, 10, 25, 50, 500, 950)),
+)
 TRAINERS = {
     "DiffusionPretrainTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer",
     "DiffusionEnsembleTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
+    **dict.fromkeys(PUBLISHED_TRAINERS, "nnunet_diffusion_ensemble.trainers.published_trainers"),
 }
 PLANNERS = {
     "DiffusionEnsemblePlanner": "nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner",

@@ -1,6 +1,6 @@
 """What the trainers share that learn from labels: settings of the plans with their own changes, optimiser, batches."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -14,21 +14,32 @@ from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.training import DiffusionTrainer
 
 
-def plans_with(plans: Mapping[str, Any], configuration: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+class PolynomialDecay(PolyLRScheduler):
+    """nnU-Net's decay of the learning rate; each group of parameters has an initial one of its own."""
+
+    def step(self, current_step: int | None = None) -> None:
+        super().step(current_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] *= group["initial_lr"] / self.initial_lr
+
+
+def plans_with(
+    plans: Mapping[str, Any], configuration: str, changes_to: Callable[[DiffusionMethod], Mapping[str, Any]]
+) -> dict[str, Any]:
     """A copy of the plans with changed settings of the method.
 
     Args:
         plans: of `DiffusionEnsemblePlanner`.
         configuration: e.g. `2d`.
-        changes: values by dotted path, e.g. `{"ensemble.timesteps": (1, 50)}`.
+        changes_to: from the settings of the plans to changed values by dotted path, e.g. `{"training.num_epochs": 9}`.
 
     Raises:
         ValueError: if the plans were not made by our planner or do not go with the changes.
     """
     changed = deepcopy(dict(plans))
     resolved = PlansManager(changed).get_configuration(configuration).configuration
-    method = DiffusionMethod.from_plans(resolved).with_options(changes)
-    changed["configurations"][configuration][PLANS_KEY] = method.to_plans()
+    method = DiffusionMethod.from_plans(resolved)
+    changed["configurations"][configuration][PLANS_KEY] = method.with_options(changes_to(method)).to_plans()
     return changed
 
 
@@ -55,7 +66,7 @@ class SegmentationTrainer(DiffusionTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ):
-        super().__init__(plans_with(plans, configuration, self.changes), configuration, fold, dataset_json, device)
+        super().__init__(plans_with(plans, configuration, self.changes_to), configuration, fold, dataset_json, device)
         if not has_labels(dataset_json):
             raise ValueError(
                 f"{self.plans_manager.dataset_name} has no labels, so there is nothing to segment: its plans serve "
@@ -69,8 +80,17 @@ class SegmentationTrainer(DiffusionTrainer):
         self.initial_lr = settings.learning_rate
         self.weight_decay = settings.weight_decay
 
+    @classmethod
+    def changes_to(cls, method: DiffusionMethod) -> Mapping[str, Any]:
+        """`changes`, for variants whose changes depend on what the plans say."""
+        return cls.changes
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, for the optimizer; groups may have learning rates of their own."""
+        return [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
+
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
-        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        parameters = self.parameter_groups()
         optimizer: torch.optim.Optimizer
         if self.method.training.optimizer == "SGD":
             optimizer = torch.optim.SGD(
@@ -78,7 +98,7 @@ class SegmentationTrainer(DiffusionTrainer):
             )
         else:
             optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+        return optimizer, PolynomialDecay(optimizer, self.initial_lr, self.num_epochs)
 
     def share_batch(self) -> None:
         super().share_batch()

@@ -129,11 +129,10 @@ class DiffusionTrainer(nnUNetTrainer):
         super().on_train_epoch_start()
         self.iteration = self.current_epoch * self.num_iterations_per_epoch
 
-    def generators(self, seed: int, num_images: int, *numbers: int) -> list[torch.Generator]:
-        """Random numbers for each image of this process's batch: they depend on the seed, the iteration, the image's
+    def generator(self, seed: int, image: int, *numbers: int, device: torch.device | None = None) -> torch.Generator:
+        """Random numbers for an image of this process's batch: they depend on the seed, the iteration, the image's
         position in the global batch and further numbers, so that neither a restart nor processes change them."""
-        positions = range(self.share.start, self.share.start + num_images)
-        return [seeded_generator(self.device, seed, self.iteration, position, *numbers) for position in positions]
+        return seeded_generator(device or self.device, seed, self.iteration, self.share.start + image, *numbers)
 
     def noise(self, image_shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
         """Standard normal noise for each image, (N, *image_shape)."""

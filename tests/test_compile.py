@@ -41,7 +41,8 @@ def test_the_ensemble_network_compiles_without_a_graph_break(architecture, size_
     network = randomise(TimestepEnsembleNetwork(architecture("2d"), 1, 2, method, size)).eval()
     images, noise = randn(2, 1, *size), randn(3, 2, 1, *size)
     torch.testing.assert_close(compiled(network)(images), network(images))
-    torch.testing.assert_close(compiled(network)(images, noise), network(images, noise))
+    timesteps = network.timesteps[:, None].expand(-1, 2)
+    torch.testing.assert_close(compiled(network)(images, noise, timesteps), network(images, noise, timesteps))
 
 
 def test_a_compiled_pretraining_writes_the_checkpoint_of_a_plain_one(make_trainer, randn, monkeypatch, tmp_path):

@@ -40,6 +40,11 @@ def batch(randn) -> dict:
     return {"data": randn(2, 1, 16, 16), "target": target}
 
 
+def timesteps_of(trainer: Any) -> torch.Tensor:
+    """(timesteps, N): all of the plans for both images."""
+    return trainer.network.timesteps[:, None].expand(-1, 2)
+
+
 @pytest.fixture
 def checkpoint(make_trainer, tmp_path: Path) -> Path:
     """A checkpoint of the pretraining, where a user might keep it."""
@@ -130,7 +135,8 @@ def test_loss_is_the_mean_of_nnunets_loss_over_the_timesteps(started, batch, inp
     dice = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
     loss = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
     with torch.no_grad():
-        expected = np.mean([loss(logits, batch["target"]).item() for logits in same.network(batch["data"], noise)])
+        predictions = same.network(batch["data"], noise, timesteps_of(same))
+        expected = np.mean([loss(logits, batch["target"]).item() for logits in predictions])
     assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -157,9 +163,9 @@ def test_an_ignored_pixel_adds_nothing_to_the_loss(started, batch, inputs_of):
     calls = inputs_of(trainers[0].network)
     loss = trainers[0].train_step(batch)["loss"]
     known = batch["target"][..., :12]
-    ((_, noise, _),) = calls
+    ((_, noise, timesteps),) = calls
     with torch.no_grad():
-        logits = trainers[1].network(batch["data"], noise)[..., :12]
+        logits = trainers[1].network(batch["data"], noise, timesteps)[..., :12]
         stock = trainers[1].loss
         expected = np.mean([stock(one, known).item() for one in logits])
     assert loss == pytest.approx(expected, rel=1e-4)

@@ -14,6 +14,7 @@ from nnunet_diffusion_ensemble.method import (
     LibrarySettings,
     PretrainingSettings,
     TrainingSettings,
+    timesteps_on_the_way,
 )
 
 # No value is the default, so that a setting lost on the way is missed.
@@ -27,8 +28,10 @@ UNUSUAL = DiffusionMethod(
         LibrarySettings("monai", {"channels": [4, 8], "name": None, "of": {"its": ["own"]}}),
     ),
     PretrainingSettings(7, 3, 5, 1e-3, 9, 2.0, 0.99, 0.5, 8, (3, 40), 2, 4, 11, 99),
-    EnsembleSettings("a.Network", (2, 30), "sigmoid", 7, 3, HeadSettings((), "linear")),
-    TrainingSettings(2, 4, 6, "SGD", 0.1, 0.2),
+    EnsembleSettings(
+        "a.Network", (2, 30), 5, "concatenated_features", "sigmoid", False, 7, 3, HeadSettings((), "linear", 2)
+    ),
+    TrainingSettings(2, 4, 6, "SGD", 0.1, 0.2, True, 0.3),
     (0, 2),
     "/somewhere/checkpoint_final.pth",
 )
@@ -39,9 +42,14 @@ def plans(**changes: Any) -> dict[str, Any]:
     return {"patch_size": [16, 16], PLANS_KEY: changes}
 
 
-def test_settings_survive_the_way_through_json() -> None:
-    configuration = json.loads(json.dumps({PLANS_KEY: UNUSUAL.to_plans()}))
-    assert DiffusionMethod.from_plans(configuration) == UNUSUAL
+# A number of timesteps an image does not go with concatenated features.
+ONE_TIMESTEP_AN_IMAGE = UNUSUAL.with_options({"ensemble.fusion": "mean_prediction", "training.timesteps_per_image": 1})
+
+
+@pytest.mark.parametrize("method", [UNUSUAL, ONE_TIMESTEP_AN_IMAGE])
+def test_settings_survive_the_way_through_json(method: DiffusionMethod) -> None:
+    configuration = json.loads(json.dumps({PLANS_KEY: method.to_plans()}))
+    assert DiffusionMethod.from_plans(configuration) == method
 
 
 def test_mirroring_switched_off_differs_from_mirroring_left_to_nnunet() -> None:
@@ -52,7 +60,11 @@ def test_mirroring_switched_off_differs_from_mirroring_left_to_nnunet() -> None:
 def test_plans_hold_every_setting_in_words_that_json_knows() -> None:
     written = DiffusionMethod().to_plans()
     assert written["ensemble"]["timesteps"] == [1, 10, 25, 50, 200, 400, 600, 800]
-    assert written["ensemble"]["head"] == {"hidden_features": [128, 32], "interpolation": "nearest"}
+    assert written["ensemble"]["head"] == {
+        "hidden_features": [128, 32],
+        "interpolation": "nearest",
+        "finest_levels": None,
+    }
     assert written["denoiser"]["input_scale"] == [1.0]
 
 
@@ -99,6 +111,19 @@ def test_an_unknown_setting_is_named_with_its_place(settings: dict, message: str
         ({"denoiser": {"library": {"name": "keras"}}}, "library.name must be one of diffusers, monai, guided_diff"),
         ({"denoiser": {"library": {}}}, "library.name must be one of diffusers, monai, guided_diffusion, got ''"),
         ({"denoiser": {"library": {"url": 1}}}, r"Unknown settings \['url'\] in 'diffusion.denoiser.library'"),
+        ({"ensemble": {"single_timestep": 1000}}, r"ensemble.single_timestep must lie between 0 and 999 .*\[1000\]"),
+        ({"ensemble": {"fusion": "sum"}}, "fusion must be one of mean_prediction, concatenated_features, got 'sum'"),
+        ({"ensemble": {"adds_noise": "no"}}, "ensemble.adds_noise must be one of True, False, got 'no'"),
+        ({"ensemble": {"head": {"finest_levels": 0}}}, "ensemble.head.finest_levels must be positive, got 0"),
+        ({"training": {"fine_tune_denoiser": None}}, "training.fine_tune_denoiser must be one of True, False"),
+        ({"training": {"denoiser_learning_rate": 0.0}}, "training.denoiser_learning_rate must be positive, got 0"),
+        ({"training": {"timesteps_per_image": 9}}, "timesteps_per_image must lie between 1 and 8, .*; got 9"),
+        ({"training": {"timesteps_per_image": 0}}, "timesteps_per_image must lie between 1 and 8, .*; got 0"),
+        ({"training": {"timesteps_per_image": 2.5}}, "timesteps_per_image must lie between 1 and 8, .*; got 2.5"),
+        (
+            {"training": {"timesteps_per_image": 2}, "ensemble": {"fusion": "concatenated_features"}},
+            r"timesteps_per_image is 2, but a head on concatenated features .* needs those of all timesteps",
+        ),
         ({"ensemble": {"images_per_pass": 0}}, "ensemble.images_per_pass must be positive, got 0"),
         ({"pretraining": {"num_epochs": 0}}, "pretraining.num_epochs must be positive"),
         ({"pretraining": {"num_iterations_per_epoch": 0}}, "pretraining.num_iterations_per_epoch must be positive"),
@@ -123,7 +148,7 @@ def test_the_first_and_the_last_timestep_are_allowed(timesteps: tuple[int, ...])
 
 def test_options_change_what_their_path_names_and_nothing_else() -> None:
     changed = UNUSUAL.with_options({"ensemble.head.interpolation": "nearest", "mirror_axes": None})
-    assert changed.ensemble.head == HeadSettings((), "nearest")
+    assert changed.ensemble.head == HeadSettings((), "nearest", 2)
     assert changed.mirror_axes is None
     assert changed.with_options({"ensemble.head.interpolation": "linear", "mirror_axes": (0, 2)}) == UNUSUAL
 
@@ -148,3 +173,12 @@ def test_options_that_fit_each_other_are_taken_in_any_order(reverse: bool) -> No
     }
     method = DiffusionMethod().with_options(dict(sorted(options.items(), reverse=reverse)))
     assert (method.denoiser.num_diffusion_steps, method.ensemble.timesteps) == (100, (1, 50))
+
+
+# Worked by hand: of 100 steps, 50 becomes 5, 1 and 4 both 0, and 999, which rounds to 100, the last.
+@pytest.mark.parametrize(
+    ("timesteps", "steps", "expected"),
+    [((250, 50), 1000, (50, 250)), ((1, 4, 50), 100, (0, 5)), ((800, 999), 100, (80, 99)), ((1, 999), 4000, (4, 3996))],
+)
+def test_timesteps_of_another_length_are_as_far_on_the_way(timesteps, steps, expected) -> None:
+    assert timesteps_on_the_way(timesteps, steps) == expected

@@ -41,6 +41,11 @@ def with_moderate_logits(network: TimestepEnsembleNetwork, size: tuple[int, ...]
     return network
 
 
+def each(timesteps: tuple[int, ...], num_images: int = 2) -> Tensor:
+    """(timesteps, N): the same ones for all images."""
+    return torch.tensor(timesteps)[:, None].expand(-1, num_images)
+
+
 def one_by_one(network: TimestepEnsembleNetwork, images: Tensor, noise: Tensor) -> Tensor:
     """Logits (timesteps, N, classes, *space) from passes of one image and one timestep."""
     rows = []
@@ -84,14 +89,19 @@ def test_with_sigmoid_averaging_each_class_is_averaged_for_itself(make_network: 
 @torch.no_grad()
 def test_given_noise_the_logits_of_each_timestep_and_image_come_back(make_network: Make, randn: Randn) -> None:
     network, images, noise = make_network(), randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)
-    torch.testing.assert_close(network(images, noise), one_by_one(network, images, noise), rtol=1e-4, atol=1e-4)
+    found = network(images, noise, each(TIMESTEPS))
+    torch.testing.assert_close(found, one_by_one(network, images, noise), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
-def test_positions_choose_the_timesteps_that_noise_stands_for(make_network: Make, randn: Randn) -> None:
+def test_every_image_may_have_timesteps_of_its_own(make_network: Make, randn: Randn) -> None:
     network, images, noise = make_network(), randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)
-    expected = one_by_one(network, images, noise)[[2, 0]]
-    torch.testing.assert_close(network(images, noise[[2, 0]], which=[2, 0]), expected, rtol=1e-4, atol=1e-4)
+    alone = one_by_one(network, images, noise)
+    first, second = [2, 0], [1, 2]  # positions
+    chosen = torch.stack([noise[first, 0], noise[second, 1]], dim=1)
+    timesteps = torch.tensor(TIMESTEPS)[torch.tensor([first, second]).T]
+    expected = torch.stack([alone[first, 0], alone[second, 1]], dim=1)
+    torch.testing.assert_close(network(images, chosen, timesteps), expected, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -112,11 +122,11 @@ def test_prediction_in_chunks_equals_that_of_one_pass(images_per_pass: int, make
         (1, 2, [[0], [1], [2]]),  # one timestep of the whole batch is the least
     ],
 )
-def test_chunks_hold_as_many_timesteps_as_the_images_leave_room_for(
+def test_passes_hold_as_many_timesteps_as_the_images_leave_room_for(
     images_per_pass: int, num_images: int, expected: list, make_network: Make
 ) -> None:
-    chunks = make_network(images_per_pass=images_per_pass).chunks(num_images)
-    assert [list(chunk) for chunk in chunks] == expected
+    passes = make_network(images_per_pass=images_per_pass).passes(num_images, len(TIMESTEPS))
+    assert [list(which) for which in passes] == expected
 
 
 def test_no_pass_is_larger_than_allowed(make_network: Make, randn: Randn) -> None:
@@ -162,7 +172,7 @@ def test_a_patch_that_the_denoiser_cannot_work_on_is_refused(make_network: Make)
 
 def test_only_the_head_gets_a_gradient(make_network: Make, randn: Randn) -> None:
     network = make_network().train()
-    network(randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)).square().mean().backward()
+    network(randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16), each(TIMESTEPS)).square().mean().backward()
     with_gradient = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
     assert with_gradient == {"head"}
 
@@ -171,7 +181,7 @@ def test_training_leaves_the_denoiser_as_it_was_and_in_eval_mode(make_network: M
     network = make_network().train()
     before = {name: value.clone() for name, value in network.denoiser.state_dict().items()}
     optimizer = torch.optim.AdamW(network.parameters(), 0.1)
-    network(randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)).square().mean().backward()
+    network(randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16), each(TIMESTEPS)).square().mean().backward()
     optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in network.denoiser.state_dict().items())
     assert not any(module.training for module in network.denoiser.modules())

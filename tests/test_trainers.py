@@ -100,7 +100,8 @@ def test_pretraining_notes_lowest_and_highest_scaled_intensity(begin: Begin) -> 
 def gradient_in_one_pass(trainer: Any, batch: dict[str, Tensor], noise: Tensor) -> dict[str, Tensor]:
     """Gradient of the head for given noise of all timesteps, without chunks."""
     trainer.network.zero_grad()
-    logits = trainer.network(batch["data"], noise, [0, 1, 2])
+    timesteps = trainer.network.timesteps[:, None].expand(-1, 2)
+    logits = trainer.network(batch["data"], noise, timesteps)
     trainer.loss(logits.flatten(0, 1), batch["target"].repeat(3, 1, 1, 1)).backward()
     return {name: p.grad for name, p in trainer.network.named_parameters() if p.grad is not None}
 

@@ -16,7 +16,13 @@ from nnunet_diffusion_ensemble.foreign.from_diffusers import read_diffusers
 from nnunet_diffusion_ensemble.foreign.from_guided_diffusion import read_guided_diffusion
 from nnunet_diffusion_ensemble.foreign.from_monai import read_monai
 from nnunet_diffusion_ensemble.foreign.saved_model import SavedModel
-from nnunet_diffusion_ensemble.method import LIBRARIES, DenoiserSettings, DiffusionMethod, LibrarySettings
+from nnunet_diffusion_ensemble.method import (
+    LIBRARIES,
+    DenoiserSettings,
+    DiffusionMethod,
+    LibrarySettings,
+    timesteps_on_the_way,
+)
 from nnunet_diffusion_ensemble.schedule import FROM_CHECKPOINT
 
 READERS = {"diffusers": read_diffusers, "monai": read_monai, "guided_diffusion": read_guided_diffusion}
@@ -69,10 +75,11 @@ class ForeignDenoiser:
         The default timesteps are those of 1000 steps; of another length they are as far on the way.
         """
         steps, default = self.settings.num_diffusion_steps, DiffusionMethod()
+        bands = timesteps_on_the_way(default.pretraining.timestep_bands, steps)
         return {
             "denoiser": asdict(self.settings),
-            "ensemble.timesteps": _of_length(default.ensemble.timesteps, steps),
-            "pretraining.timestep_bands": tuple(t for t in _of_length(default.pretraining.timestep_bands, steps) if t),
+            "ensemble.timesteps": timesteps_on_the_way(default.ensemble.timesteps, steps),
+            "pretraining.timestep_bands": tuple(t for t in bands if t),
         }
 
     def for_images(self, input_scale: Sequence[float], input_shift: Sequence[float]) -> "ForeignDenoiser":
@@ -169,11 +176,6 @@ def parse_source(source: str) -> tuple[str, Path]:
             f"e.g. diffusers:FOLDER; got {source!r}."
         )
     return library, Path(path)
-
-
-def _of_length(timesteps: Sequence[int], num_diffusion_steps: int) -> tuple[int, ...]:
-    scaled = (round(t * num_diffusion_steps / DenoiserSettings().num_diffusion_steps) for t in timesteps)
-    return tuple(sorted({min(t, num_diffusion_steps - 1) for t in scaled}))
 
 
 def _channels(saved: SavedModel, path: Path) -> int:

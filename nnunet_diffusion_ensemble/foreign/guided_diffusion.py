@@ -232,6 +232,10 @@ class GuidedDiffusionUNet(DenoisingUNet):
         self.feature_channels = tuple(reversed(widths))
         self.size_divisors = (2 ** (len(widths) - 1),) * 2
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        return (self.out,)
+
     def features(self, noisy_images: Tensor, timesteps: Tensor) -> list[Tensor]:
         waves = timestep_embedding(timesteps * self.timestep_scale, self.base_features)
         embedding = self.time_embed(waves.to(noisy_images.dtype))

@@ -73,6 +73,10 @@ class DiffusersUNet(LibraryUNet):
         widths = tuple(reversed(model.config.block_out_channels))
         super().__init__(model, [*upsamplers, model.conv_norm_out], widths, dimension=2)
 
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        return self.model.conv_norm_out, self.model.conv_out  # type: ignore[return-value]
+
     def forward(self, noisy_images: Tensor, timesteps: Tensor) -> Tensor:
         return self.model(noisy_images, timesteps, return_dict=False)[0]
 
@@ -89,6 +93,10 @@ class MonaiUNet(LibraryUNet):
         upsamplers = [block.upsampler for block in model.up_blocks[:-1]]  # type: ignore[union-attr]
         widths = tuple(reversed(model.block_out_channels))
         super().__init__(model, [*upsamplers, model.out], widths, arguments["spatial_dims"])  # type: ignore[list-item]
+
+    @property
+    def output_layers(self) -> tuple[nn.Module, ...]:
+        return (self.model.out,)  # type: ignore[return-value]
 
     def forward(self, noisy_images: Tensor, timesteps: Tensor) -> Tensor:
         return self.model(noisy_images, timesteps)
