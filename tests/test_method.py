@@ -122,8 +122,24 @@ def test_an_unknown_setting_is_named_with_its_place(settings: dict, message: str
         ({"training": {"timesteps_per_image": 2.5}}, "timesteps_per_image must lie between 1 and 8, .*; got 2.5"),
         (
             {"training": {"timesteps_per_image": 2}, "ensemble": {"fusion": "concatenated_features"}},
-            r"timesteps_per_image is 2, but a head on concatenated features .* needs those of all timesteps",
+            r"timesteps_per_image is 2 and timestep_range None, but a head on concatenated features .* set both to null",
         ),
+        (
+            {"training": {"timestep_range": [0, 400]}, "ensemble": {"fusion": "concatenated_features"}},
+            r"timesteps_per_image is None and timestep_range \(0, 400\), but a head on concatenated .* set both to null",
+        ),
+        ({"training": {"timestep_range": [400]}}, r"timestep_range must be a lowest and .* 999, e.g. \[0, 400\]"),
+        ({"training": {"timestep_range": [9, 9]}}, r"timestep_range must be a lowest and a highest .*got \[9, 9\]"),
+        ({"training": {"timestep_range": [0, 1000]}}, r"timestep_range must be a lowest and a highest .*\[0, 1000\]"),
+        (
+            {"training": {"timestep_range": [0, 9]}, "ensemble": {"adds_noise": False}},
+            r"timestep_range is \[0, 9\], but diffusion.ensemble.adds_noise is false",
+        ),
+        (
+            {"training": {"timestep_range": [0, 1], "timesteps_per_image": 3}},
+            "timesteps_per_image must lie between 1 and 2, .*; got 3",
+        ),
+        ({"training": {"frozen_share": 1.5}}, "training.frozen_share must lie between 0 and 1, got 1.5"),
         ({"ensemble": {"images_per_pass": 0}}, "ensemble.images_per_pass must be positive, got 0"),
         ({"pretraining": {"num_epochs": 0}}, "pretraining.num_epochs must be positive"),
         ({"pretraining": {"num_iterations_per_epoch": 0}}, "pretraining.num_iterations_per_epoch must be positive"),
