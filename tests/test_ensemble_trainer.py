@@ -200,7 +200,7 @@ def test_each_image_is_noised_to_one_timestep_of_the_range(started, batch, input
     trainer = started(RANGE)
     told = timesteps_in_steps(trainer, batch, inputs_of(trainer.network), 100)
     assert told.shape == (100, 1, 2)
-    assert (told.min(), told.max()) >= (3, 30) and told.max() <= 40
+    assert told.min() >= 3 and told.max() <= 40
     assert (told[:, 0, 0] != told[:, 0, 1]).sum() > 80  # 37 of 38 in the mean
     assert len(told.unique()) > 30  # of 38; by chance less than 30 once in billions
 

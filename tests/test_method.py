@@ -122,11 +122,11 @@ def test_an_unknown_setting_is_named_with_its_place(settings: dict, message: str
         ({"training": {"timesteps_per_image": 2.5}}, "timesteps_per_image must lie between 1 and 8, .*; got 2.5"),
         (
             {"training": {"timesteps_per_image": 2}, "ensemble": {"fusion": "concatenated_features"}},
-            r"timesteps_per_image is 2 and timestep_range None, but a head on concatenated features .* set both to null",
+            r"timesteps_per_image is 2 and timestep_range None, but a head on concat.* set both to null",
         ),
         (
             {"training": {"timestep_range": [0, 400]}, "ensemble": {"fusion": "concatenated_features"}},
-            r"timesteps_per_image is None and timestep_range \(0, 400\), but a head on concatenated .* set both to null",
+            r"timesteps_per_image is None and timestep_range \(0, 400\), but a head on concat.* set both to null",
         ),
         ({"training": {"timestep_range": [400]}}, r"timestep_range must be a lowest and .* 999, e.g. \[0, 400\]"),
         ({"training": {"timestep_range": [9, 9]}}, r"timestep_range must be a lowest and a highest .*got \[9, 9\]"),
