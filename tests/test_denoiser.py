@@ -267,3 +267,11 @@ def test_frozen_denoiser_has_the_features_of_the_denoiser_it_was_loaded_from(
     frozen.load_state_dict(denoiser.state_dict())
     images, noise, t = randn(2, 1, 16, 16), randn(2, 1, 16, 16), torch.tensor([4, 40])
     assert_all_close(frozen.features(images, noise, t), denoiser.features(images, noise, t))
+
+
+def test_without_noise_the_features_are_those_of_the_scaled_images(
+    architecture: Architecture, randomise: Callable, randn: Randn
+) -> None:
+    denoiser = randomise(Denoiser(architecture("2d"), 1, DenoiserSettings(input_scale=(2.0,), input_shift=(-1.0,))))
+    images, t = randn(2, 1, 16, 16), torch.tensor([0, 700])
+    assert_all_close(denoiser.features(images, None, t), denoiser.unet.features(2 * images - 1, t))

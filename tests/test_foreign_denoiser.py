@@ -12,7 +12,7 @@ import torch
 from foreign_models import SavedByLibrary
 from torch import Tensor
 
-from nnunet_diffusion_ensemble.denoiser import FrozenDenoiser
+from nnunet_diffusion_ensemble.denoiser import FineTunedDenoiser, FrozenDenoiser
 from nnunet_diffusion_ensemble.foreign.denoiser import ForeignDenoiser, read_foreign
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork, fixed_noise
@@ -110,6 +110,22 @@ def test_velocity_is_that_of_the_librarys_scheduler(saved: SavedByLibrary, randn
     images, noise = randn(2, 1, 4, 4), randn(2, 1, 4, 4)
     expected = saved.scheduler.get_velocity(images, noise, TIMESTEPS)
     torch.testing.assert_close(schedule.target(images, noise, TIMESTEPS), expected)
+
+
+@every_model
+def test_fine_tuned_every_weight_before_the_output_gets_a_gradient(saved: SavedByLibrary, randn: Randn) -> None:
+    foreign = read_foreign(saved.source)
+    denoiser = FineTunedDenoiser({}, foreign.channels, foreign.settings).train()
+    denoiser.load_state_dict(dict(foreign.state_dict))
+    images, noise = (randn(2, foreign.channels, *saved.size) for _ in range(2))
+    levels = denoiser.features(images, noise, TIMESTEPS)
+    torch.stack([level.square().mean() for level in levels]).sum().backward()
+    learns = {name for name, p in denoiser.named_parameters() if p.requires_grad}
+    assert {name for name, p in denoiser.named_parameters() if p.grad is not None} == learns
+    frozen = {name.removeprefix("unet.model.").split(".")[0] for name, _ in denoiser.named_parameters()} - {
+        name.removeprefix("unet.model.").split(".")[0] for name in learns
+    }
+    assert frozen in ({"conv_norm_out", "conv_out"}, {"out"})
 
 
 @pytest.mark.parametrize("saved", ["diffusers", "monai 3d"], indirect=True)

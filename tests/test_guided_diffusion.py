@@ -12,7 +12,7 @@ import torch
 from second_guided_diffusion import Weights, second_unet, shapes_of
 from torch import Tensor
 
-from nnunet_diffusion_ensemble.denoiser import FrozenDenoiser
+from nnunet_diffusion_ensemble.denoiser import FineTunedDenoiser, FrozenDenoiser
 from nnunet_diffusion_ensemble.foreign.denoiser import ForeignDenoiser, read_foreign
 from nnunet_diffusion_ensemble.foreign.from_guided_diffusion import guided_betas
 from nnunet_diffusion_ensemble.method import DiffusionMethod
@@ -90,6 +90,20 @@ def frozen(foreign: ForeignDenoiser) -> FrozenDenoiser:
     denoiser = FrozenDenoiser({}, foreign.channels, DiffusionMethod.from_plans({"diffusion": plans}).denoiser)
     denoiser.load_state_dict(dict(foreign.state_dict))
     return denoiser
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fine_tuned_every_weight_before_the_output_gets_a_gradient(name: str, save: Callable, randn: Randn) -> None:
+    source, _ = save(MODELS[name])
+    foreign = read_foreign(source)
+    denoiser = FineTunedDenoiser({}, foreign.channels, foreign.settings).train()
+    denoiser.load_state_dict(dict(foreign.state_dict))
+    images, noise = (randn(2, foreign.channels, 16, 24) for _ in range(2))
+    levels = denoiser.features(images, noise, TIMESTEPS)
+    torch.stack([level.square().mean() for level in levels]).sum().backward()
+    without = {name for name, p in denoiser.named_parameters() if p.grad is None}
+    assert without == {"unet.out.0.weight", "unet.out.0.bias", "unet.out.2.weight", "unet.out.2.bias"}
+    assert without == {name for name, p in denoiser.named_parameters() if not p.requires_grad}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -7,12 +7,18 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch import distributed as dist
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork, fixed_noise
 
 TIMESTEPS = (1, 50, 400)
 CLASSES = 3
+CONCATENATED = {"fusion": "concatenated_features"}
+PDDM = {"timesteps": (0,), "adds_noise": False, "head.hidden_features": (), "head.finest_levels": 1}
+EVERY_FUSION = pytest.mark.parametrize("fusion", ["mean_prediction", "concatenated_features"])
 Make = Callable[..., TimestepEnsembleNetwork]
 Randn = Callable[..., Tensor]
 
@@ -23,9 +29,12 @@ def make_network(
 ) -> Make:
     """Networks with random weights, the same at each call; one channel, logits between -4 and 4."""
 
-    def make(name: str = "2d", patch_size: tuple[int, ...] | None = None, **options: Any) -> TimestepEnsembleNetwork:
+    def make(
+        name: str = "2d", patch_size: tuple[int, ...] | None = None, fine_tuned: bool = False, **options: Any
+    ) -> TimestepEnsembleNetwork:
         settings = {"timesteps": TIMESTEPS, "head.hidden_features": (5,)} | options
-        method = DiffusionMethod().with_options({f"ensemble.{key}": value for key, value in settings.items()})
+        ensemble = {f"ensemble.{key}": value for key, value in settings.items()}
+        method = DiffusionMethod().with_options({**ensemble, "training.fine_tune_denoiser": fine_tuned})
         network = TimestepEnsembleNetwork(architecture(name), 1, CLASSES, method, patch_size or size_of(name))
         return with_moderate_logits(randomise(network).eval(), size_of(name))
 
@@ -105,10 +114,52 @@ def test_every_image_may_have_timesteps_of_its_own(make_network: Make, randn: Ra
 
 
 @torch.no_grad()
+def test_concatenated_the_prediction_is_that_of_the_wide_classifier_on_all_timesteps(
+    topology: str, make_network: Make, size_of: Callable, randn: Randn
+) -> None:
+    # With a linear head: upsample every level of every timestep, concatenate, one 1x1 convolution.
+    network = make_network(topology, **CONCATENATED, **{"head.hidden_features": ()})
+    images = randn(2, 1, *size_of(topology))
+    noise = fixed_noise_of(images)
+    convolutions = network.head.seg_layers[0].convolutions
+    expected = convolutions[-1].bias.reshape(1, -1, *[1] * (images.ndim - 2))
+    for k, t in enumerate(TIMESTEPS):
+        levels = network.denoiser.features(images, noise[k], torch.tensor([t, t]))
+        for level, convolution in zip(levels, convolutions, strict=True):
+            weight = convolution.weight.flatten(1).chunk(len(TIMESTEPS), dim=1)[k]
+            wide = functional.interpolate(level, size_of(topology), mode="nearest")
+            expected = expected + torch.einsum("oc,nc...->no...", weight, wide)
+    torch.testing.assert_close(network(images), expected.log_softmax(1), rtol=1e-3, atol=1e-4)
+    drawn = network(images, noise, each(TIMESTEPS))
+    torch.testing.assert_close(drawn, expected[None], rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_without_noise_the_denoiser_sees_the_image_itself_and_is_told_the_timestep(
+    topology: str, make_network: Make, size_of: Callable, randn: Randn
+) -> None:
+    network, images = make_network(topology, **PDDM), randn(2, 1, *size_of(topology))
+    (convolution,) = network.head.seg_layers[0].convolutions
+    finest = network.denoiser.unet.features(images, torch.tensor([0, 0]))[-1]
+    expected = torch.einsum("oc,nc...->no...", convolution.weight.flatten(1), finest)
+    expected += convolution.bias.reshape(1, -1, *[1] * (images.ndim - 2))
+    torch.testing.assert_close(network(images, None, each((0,))), expected[None], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(network(images), expected.log_softmax(1), rtol=1e-4, atol=1e-4)
+
+
+def test_more_levels_than_the_decoder_has_are_refused(make_network: Make) -> None:
+    with pytest.raises(ValueError, match=r"finest_levels of the plans is 3, .* has 2 levels"):
+        make_network(**{"head.finest_levels": 3})
+
+
+@torch.no_grad()
+@EVERY_FUSION
 @pytest.mark.parametrize("images_per_pass", [1, 4])
-def test_prediction_in_chunks_equals_that_of_one_pass(images_per_pass: int, make_network: Make, randn: Randn) -> None:
+def test_prediction_in_chunks_equals_that_of_one_pass(
+    images_per_pass: int, fusion: str, make_network: Make, randn: Randn
+) -> None:
     images = randn(2, 1, 16, 16)
-    whole, chunked = make_network(images_per_pass=64), make_network(images_per_pass=images_per_pass)
+    whole, chunked = (make_network(images_per_pass=n, fusion=fusion) for n in (64, images_per_pass))
     torch.testing.assert_close(chunked(images), whole(images), rtol=1e-4, atol=1e-4)
 
 
@@ -129,10 +180,25 @@ def test_passes_hold_as_many_timesteps_as_the_images_leave_room_for(
     assert [list(which) for which in passes] == expected
 
 
-def test_no_pass_is_larger_than_allowed(make_network: Make, randn: Randn) -> None:
-    network, sizes = make_network(images_per_pass=5), []
-    network.head.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0][-1])))
-    network(randn(2, 1, 16, 16))
+def test_concatenated_timesteps_are_trained_in_one_call(make_network: Make) -> None:
+    assert make_network(images_per_pass=1, **CONCATENATED).passes(2, 3) == [range(3)]
+
+
+@EVERY_FUSION
+@pytest.mark.parametrize("trains", [False, True])
+def test_no_pass_of_the_denoiser_is_larger_than_allowed(
+    fusion: str, trains: bool, make_network: Make, randn: Randn
+) -> None:
+    network, sizes = make_network(images_per_pass=5, fusion=fusion), []
+    network.denoiser.unet.encoder.stem.convs[0].conv.register_forward_pre_hook(
+        lambda module, inputs: sizes.append(len(inputs[0]))
+    )
+    images, noise = randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16)
+    if trains:
+        for which in network.passes(2, 3):
+            network(images, noise[list(which)], each(TIMESTEPS)[list(which)])
+    else:
+        network(images)
     assert sizes == [4, 2]
 
 
@@ -146,8 +212,9 @@ def test_prediction_does_not_depend_on_torchs_random_state(make_network: Make, r
 
 
 @torch.no_grad()
-def test_prediction_of_an_image_does_not_depend_on_its_batch(make_network: Make, randn: Randn) -> None:
-    network, images = make_network(), randn(3, 1, 16, 16)
+@EVERY_FUSION
+def test_prediction_of_an_image_does_not_depend_on_its_batch(fusion: str, make_network: Make, randn: Randn) -> None:
+    network, images = make_network(fusion=fusion), randn(3, 1, 16, 16)
     torch.testing.assert_close(network(images)[2:], network(images[2:]), rtol=1e-4, atol=1e-4)
 
 
@@ -170,11 +237,50 @@ def test_a_patch_that_the_denoiser_cannot_work_on_is_refused(make_network: Make)
         make_network(patch_size=(16, 18))
 
 
-def test_only_the_head_gets_a_gradient(make_network: Make, randn: Randn) -> None:
-    network = make_network().train()
+@EVERY_FUSION
+def test_only_the_head_gets_a_gradient(fusion: str, make_network: Make, randn: Randn) -> None:
+    network = make_network(fusion=fusion).train()
     network(randn(2, 1, 16, 16), randn(3, 2, 1, 16, 16), each(TIMESTEPS)).square().mean().backward()
     with_gradient = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
     assert with_gradient == {"head"}
+
+
+FINE_TUNED: dict[str, dict[str, Any]] = {"mean": {}, "concatenated": CONCATENATED, "finest level": PDDM}
+
+
+@pytest.mark.parametrize("options", FINE_TUNED.values(), ids=FINE_TUNED)
+def test_fine_tuned_everything_but_the_denoisers_output_gets_a_gradient(
+    topology: str, options: dict, make_network: Make, size_of: Callable, randn: Randn
+) -> None:
+    network = make_network(topology, fine_tuned=True, **options).train()
+    timesteps = each(network.settings.timesteps)
+    noise = randn(len(timesteps), 2, 1, *size_of(topology)) if network.settings.adds_noise else None
+    network(randn(2, 1, *size_of(topology)), noise, timesteps).square().mean().backward()
+    without = {name for name, p in network.named_parameters() if p.grad is None}
+    assert without == {"denoiser.unet.output.weight", "denoiser.unet.output.bias"}
+    assert without == {name for name, p in network.named_parameters() if not p.requires_grad}
+    assert all(module.training for module in network.modules())
+
+
+@torch.no_grad()
+def test_a_fine_tuned_denoiser_predicts_as_a_frozen_one_of_the_same_weights(make_network: Make, randn: Randn) -> None:
+    frozen, fine_tuned, images = make_network(), make_network(fine_tuned=True), randn(2, 1, 16, 16)
+    fine_tuned.load_state_dict(frozen.state_dict())
+    assert torch.equal(fine_tuned(images), frozen(images))
+
+
+@pytest.mark.parametrize("options", FINE_TUNED.values(), ids=FINE_TUNED)
+def test_ddp_waits_for_no_gradient_that_never_comes(options: dict, make_network: Make, randn: Randn) -> None:
+    """DDP complains in the second step about parameters that had no gradient in the first."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        network = DistributedDataParallel(make_network(fine_tuned=True, **options).train())
+        timesteps = each(network.module.settings.timesteps)
+        noise = randn(len(timesteps), 2, 1, 16, 16) if network.module.settings.adds_noise else None
+        for _ in range(2):
+            network(randn(2, 1, 16, 16), noise, timesteps).square().mean().backward()
+    finally:
+        dist.destroy_process_group()
 
 
 def test_training_leaves_the_denoiser_as_it_was_and_in_eval_mode(make_network: Make, randn: Randn) -> None:
