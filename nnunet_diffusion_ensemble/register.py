@@ -17,6 +17,11 @@ from nnunet_diffusion_ensemble.atomic import whole_file
 TRAINERS = {
     "DiffusionPretrainTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer",
     "DiffusionEnsembleTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
+    "ScratchTrainer": "nnunet_diffusion_ensemble.trainers.scratch_trainer",
+    "GlobalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
+    "GlobalLocalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
+    "GlobalContrastiveTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_trainers",
+    "GlobalLocalContrastiveTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_trainers",
 }
 PLANNERS = {
     "DiffusionEnsemblePlanner": "nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner",

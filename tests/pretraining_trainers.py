@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nnunet_diffusion_ensemble.trainers import diffusion_pretrain_trainer
+from nnunet_diffusion_ensemble import image_pretraining
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
 CASES = [f"case_{i}" for i in range(5)]
@@ -16,7 +16,7 @@ FOLDER = "preprocessed/Dataset001_Made/nnUNetPlans_2d"
 @pytest.fixture
 def make_pretraining(make_trainer, tmp_path: Path, monkeypatch):
     """Trainers with some unlabelled images, as if these had been preprocessed before."""
-    monkeypatch.setattr(diffusion_pretrain_trainer, "preprocess_unlabelled", lambda *arguments: None)
+    monkeypatch.setattr(image_pretraining, "preprocess_unlabelled", lambda *arguments: None)
 
     def make(num_unlabelled: int = 0, options: dict | None = None, **arguments: Any) -> DiffusionPretrainTrainer:
         folder = tmp_path / f"{FOLDER}_unlabelled"
