@@ -7,6 +7,7 @@ import pytest
 
 from nnunet_diffusion_ensemble.method import (
     PLANS_KEY,
+    ContrastiveSettings,
     DenoiserSettings,
     DiffusionMethod,
     EnsembleSettings,
@@ -31,6 +32,7 @@ UNUSUAL = DiffusionMethod(
     TrainingSettings(2, 4, 6, "SGD", 0.1, 0.2),
     (0, 2),
     "/somewhere/checkpoint_final.pth",
+    ContrastiveSettings(7, 3, 1e-4, 0.5, 16, 1, 5, 2, "/elsewhere/checkpoint_final.pth"),
 )
 
 
