@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,10 +33,15 @@ class ImagePretrainTrainer(DiffusionTrainer):
     What to do with the images is said in `train_step`, `validation_step` and `on_validation_epoch_end`, which logs
     `val_losses`.
 
+    Attributes:
+        fewest_images: that must be there to train on, and must be held out.
+
     Raises:
         ValueError: if the plans were not made by `DiffusionEnsemblePlanner`, or a data set without labels is to be
             trained on a fold other than `all`.
     """
+
+    fewest_images: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -96,25 +101,31 @@ class ImagePretrainTrainer(DiffusionTrainer):
         """Images to train on and images held out: cases of the fold's validation set and a share of the unlabelled."""
         labelled_tr, labelled_val = self.do_split() if has_labels(self.dataset_json) else ([], [])
         folder, unlabelled = self._unlabelled_images()
-        settings = self.method.pretraining
         if self.fold == "all":
-            training, held_out = hold_out([*labelled_tr, *unlabelled], settings.validation_fraction, settings.seed)
+            training, held_out = self._hold_out([*labelled_tr, *unlabelled])
         elif unlabelled:
-            kept, held_out = hold_out(unlabelled, settings.validation_fraction, settings.seed)
+            kept, held_out = self._hold_out(unlabelled)
             training, held_out = [*labelled_tr, *kept], [*labelled_val, *held_out]
         else:
             training, held_out = list(labelled_tr), list(labelled_val)
-        if not training:
-            raise ValueError(
-                f"Pretraining needs at least 2 images (one is held out), found {len(held_out)}. Put unlabelled images "
-                "into imagesUn/ of the raw data set."
-            )
+        self._refuse_too_few(len(training), len(held_out))
         self.print_to_log_file(
             f"Pretraining on {len(training)} images, {len(held_out)} held out ({len(unlabelled)} unlabelled among them)"
         )
         self.training_images = self._image_dataset(training, folder, unlabelled)
         self.held_out = self._image_dataset(held_out, folder, unlabelled)
         return self.training_images, self.held_out
+
+    def _hold_out(self, images: list[str]) -> tuple[list[str], list[str]]:
+        settings = self.method.pretraining
+        return hold_out(images, settings.validation_fraction, settings.seed, self.fewest_images)
+
+    def _refuse_too_few(self, num_training: int, num_held_out: int) -> None:
+        if min(num_training, num_held_out) < self.fewest_images:
+            raise ValueError(
+                f"Pretraining needs {self.fewest_images} or more images to train on and as many held out, found "
+                f"{num_training} and {num_held_out}. Put unlabelled images into imagesUn/ of the raw data set."
+            )
 
     def _unlabelled_images(self) -> tuple[Path, list[str]]:
         folder = unlabelled_folder(

@@ -110,6 +110,9 @@ def test_an_unknown_setting_is_named_with_its_place(settings: dict, message: str
         ({"training": {"num_epochs": 0}}, "training.num_epochs must be positive"),
         ({"training": {"num_iterations_per_epoch": 0}}, "training.num_iterations_per_epoch must be positive"),
         ({"training": {"num_val_iterations_per_epoch": 0}}, "training.num_val_iterations_per_epoch must be positive"),
+        ({"contrastive": {"temperature": 0.0}}, "contrastive.temperature must be positive, got 0.0"),
+        ({"contrastive": {"num_regions": 1}}, "contrastive.num_regions must be at least 2: regions are compared"),
+        ({"contrastive": {"num_regions": 0}}, "contrastive.num_regions must be positive"),
         ({"training": {"learning_rate": -1.0}}, "training.learning_rate must be positive"),
     ],
 )

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from nnunet_diffusion_ensemble.contrastive import GlobalNetwork, LocalNetwork, at_regions, draw_regions, nt_xent
 from nnunet_diffusion_ensemble.contrastive_pretraining import ContrastivePretrainTrainer
 from nnunet_diffusion_ensemble.contrastive_weights import GLOBAL, StartsFromContrastive
-from nnunet_diffusion_ensemble.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.processes import from_all_processes
 
 
 class GlobalContrastivePretrainTrainer(ContrastivePretrainTrainer):
     """First stage: the encoder tells images apart, whatever their augmentation (SimCLR, arXiv 2002.05709)."""
+
+    fewest_images = 2  # which are compared with each other
 
     @staticmethod
     def build_network_architecture(
@@ -34,16 +35,6 @@ class GlobalContrastivePretrainTrainer(ContrastivePretrainTrainer):
             plans_manager, configuration_manager, num_input_channels, num_output_channels, False
         )
         return GlobalNetwork(unet, DiffusionMethod.from_plans(configuration_manager.configuration).contrastive)
-
-    def get_tr_and_val_datasets(self) -> tuple[ImageDataset, ImageDataset]:
-        datasets = super().get_tr_and_val_datasets()
-        for images, what in zip(datasets, ("train on", "hold out"), strict=True):
-            if len(images.identifiers) < 2:
-                raise ValueError(
-                    f"Images are compared with each other, but there is only 1 to {what}. Put more unlabelled images "
-                    "into imagesUn/ of the raw data set, or change pretraining.validation_fraction in the plans."
-                )
-        return datasets
 
     def share_batch(self) -> None:
         super().share_batch()
