@@ -42,7 +42,7 @@ def refuse_foreign_checkpoint(
         )
     arguments = checkpoint["init_args"]
     theirs = PlansManager(arguments["plans"]).get_configuration(arguments["configuration"]).configuration
-    differences = _different_settings(theirs, configuration) + _different_shapes(checkpoint["network_weights"], weights)
+    differences = _different_settings(theirs, configuration) + different_shapes(checkpoint["network_weights"], weights)
     if differences:
         raise ValueError(
             f"{file} was trained with other plans:\n  "
@@ -61,7 +61,8 @@ def _different_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> l
     ]
 
 
-def _different_shapes(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
+def different_shapes(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
+    """Where the weights of a checkpoint and of a network differ in name or shape, in words."""
     shapes = [{name: tuple(value.shape) for name, value in weights.items()} for weights in (theirs, ours)]
     return [
         f"{name}: {shapes[0].get(name, 'missing')} in the checkpoint, {shapes[1].get(name, 'missing')} in the network"

@@ -82,6 +82,25 @@ class PretrainingSettings:
 
 
 @dataclass(frozen=True)
+class ContrastiveSettings:
+    """Contrastive pretraining, global and then local, as Chaitanya et al. 2020 (arXiv 2006.10511) set it.
+
+    Batch size, hold-out, warm-up, gradient clip, seed, time limit and precision are those of `pretraining`.
+    `pretrained_checkpoint` is a result of such a pretraining made elsewhere.
+    """
+
+    num_epochs: int = 40
+    num_iterations_per_epoch: int = 250
+    learning_rate: float = 1e-3
+    temperature: float = 0.1
+    projection_features: int = 128
+    num_decoder_stages: int = 2
+    num_regions: int = 13
+    region_size: int = 3
+    pretrained_checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
 class HeadSettings:
     """Pixel classifier: widths of its hidden layers and how features of coarse levels reach the image's size.
 
@@ -152,6 +171,7 @@ class DiffusionMethod:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     mirror_axes: tuple[int, ...] | None = None
     pretrained_checkpoint: str | None = None
+    contrastive: ContrastiveSettings = field(default_factory=ContrastiveSettings)
 
     def __post_init__(self) -> None:
         for name in ("timesteps", "single_timestep"):
@@ -175,6 +195,8 @@ class DiffusionMethod:
             raise ValueError(
                 f"{PLANS_KEY}.training.frozen_share must lie between 0 and 1, got {self.training.frozen_share}."
             )
+        if self.contrastive.num_regions == 1:
+            raise ValueError(f"{PLANS_KEY}.contrastive.num_regions must be at least 2: regions are compared, got 1.")
         for name, value in _numbers_that_must_be_positive(self).items():
             if value <= 0:
                 raise ValueError(f"{PLANS_KEY}.{name} must be positive, got {value}.")
@@ -294,6 +316,9 @@ def _numbers_that_must_be_positive(method: DiffusionMethod) -> dict[str, float]:
         numbers[f"pretraining.{name}"] = getattr(pretraining, name)
     if pretraining.max_hours is not None:
         numbers["pretraining.max_hours"] = pretraining.max_hours
+    for setting in fields(method.contrastive):
+        if setting.name != "pretrained_checkpoint":
+            numbers[f"contrastive.{setting.name}"] = getattr(method.contrastive, setting.name)
     for name in (
         "num_epochs",
         "num_iterations_per_epoch",

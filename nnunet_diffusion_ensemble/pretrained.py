@@ -43,20 +43,37 @@ def find_pretrained_checkpoint(
             return denoiser_file(from_plans)
         except (FileNotFoundError, ValueError) as error:
             raise FileNotFoundError(f"The plans name {from_plans} as pretrained_checkpoint. {error}") from error
-    trained = results_folder / f"{TRAINER_NAME}__{plans_name}__{configuration}"
+    return finished_pretraining(results_folder, TRAINER_NAME, plans_name, configuration, fold, "denoiser")
+
+
+def finished_pretraining(
+    results_folder: Path, trainer_name: str, plans_name: str, configuration: str, fold: int | str, what: str
+) -> Path:
+    """The final checkpoint of the pretraining of this fold, else of fold `all`.
+
+    Args:
+        trainer_name: the trainer of the pretraining.
+        what: what it pretrains, in a word.
+
+    Others as in `find_pretrained_checkpoint`.
+
+    Raises:
+        FileNotFoundError: if there is none; the message says which command makes one.
+    """
+    trained = results_folder / f"{trainer_name}__{plans_name}__{configuration}"
     folders = [trained / f"fold_{f}" for f in dict.fromkeys((fold, "all"))]
     for folder in folders:
         if (folder / "checkpoint_final.pth").is_file():
             return folder / "checkpoint_final.pth"
-    command = f"nnUNetv2_train {results_folder.name} {configuration} all -tr {TRAINER_NAME} -p {plans_name}"
+    command = f"nnUNetv2_train {results_folder.name} {configuration} all -tr {trainer_name} -p {plans_name}"
     unfinished = [str(f) for folder in folders for f in sorted(folder.glob("checkpoint_*.pth"))]
     if unfinished:
         raise FileNotFoundError(
-            f"Pretraining of the denoiser has not finished; there is only {', '.join(unfinished)}. Finish it with\n"
+            f"Pretraining of the {what} has not finished; there is only {', '.join(unfinished)}. Finish it with\n"
             f"  {command} --c\nor use it as it is with -pretrained_weights FILE."
         )
     raise FileNotFoundError(
-        f"No pretrained denoiser: looked for checkpoint_final.pth in {', '.join(map(str, folders))}. Make one with\n"
+        f"No pretrained {what}: looked for checkpoint_final.pth in {', '.join(map(str, folders))}. Make one with\n"
         f"  {command}\nor name one with -pretrained_weights FILE."
     )
 

@@ -106,10 +106,10 @@ class TimeIsUp(Exception):
     """Leaves nnU-Net's loop over epochs."""
 
 
-def hold_out(identifiers: Sequence[str], fraction: float, seed: int) -> tuple[list[str], list[str]]:
-    """Splits names into those to train on and those held out, the same at every call; at least one is held out."""
+def hold_out(identifiers: Sequence[str], fraction: float, seed: int, fewest: int = 1) -> tuple[list[str], list[str]]:
+    """Splits names into those to train on and those held out, the same at every call; at least `fewest` of these."""
     names = sorted(identifiers)
-    num_held_out = max(1, round(fraction * len(names)))
+    num_held_out = max(fewest, round(fraction * len(names)))
     held_out = set(np.random.RandomState(seed).permutation(len(names))[:num_held_out].tolist())
     return [n for i, n in enumerate(names) if i not in held_out], [names[i] for i in sorted(held_out)]
 

@@ -1,7 +1,8 @@
-"""How pretraining is going: losses by bands of timesteps, learning rate and time, logged and drawn."""
+"""How pretraining is going: losses, by bands of timesteps as well, learning rate and time, logged and drawn."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,45 +50,65 @@ class TimestepBands:
         return totals.index_add_(1, band, torch.stack([torch.ones_like(losses), losses]))
 
 
-class PretrainingLogger(LocalLogger):
-    """nnU-Net's logger with losses of the denoiser in place of Dice."""
+class HeldOutLossLogger(LocalLogger):
+    """nnU-Net's logger for a training without labels, which has losses but no Dice."""
 
-    def __init__(self, bands: TimestepBands):
+    loss_title, held_out_label = "loss", "held out"
+
+    def __init__(self) -> None:
         super().__init__()
-        self.bands = bands
         for key in ("mean_fg_dice", "ema_fg_dice", "dice_per_class_or_region"):
             del self.my_fantastic_logging[key]
-        self.my_fantastic_logging.update({TRAIN_BANDS: [], VAL_BANDS: []})
 
     def plot_progress_png(self, output_folder: str) -> None:
-        """Writes progress.png: loss, loss in each band of timesteps, learning rate, duration of epochs."""
+        """Writes progress.png: loss, what `draw_details` draws, learning rate, duration of epochs."""
         import matplotlib.pyplot as plt
 
         log = self.my_fantastic_logging
         epochs = range(min(len(values) for values in log.values()))
         figure, axes = plt.subplots(2, 2, figsize=(14, 9), constrained_layout=True)
         axes[0, 0].plot(epochs, log["train_losses"][: len(epochs)], "--", label="training")
-        axes[0, 0].plot(epochs, log["val_losses"][: len(epochs)], label="held out, averaged weights")
-        for i, name in enumerate(self.bands.names):
-            held_out, training = ([losses[i] for losses in log[key][: len(epochs)]] for key in (VAL_BANDS, TRAIN_BANDS))
-            axes[0, 1].plot(epochs, held_out, color=f"C{i}", label=f"timesteps {name}")
-            axes[0, 1].plot(epochs, training, "--", color=f"C{i}")
+        axes[0, 0].plot(epochs, log["val_losses"][: len(epochs)], label=self.held_out_label)
         axes[1, 0].plot(epochs, log["lrs"][: len(epochs)])
         times = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
         axes[1, 1].plot(epochs, [end - start for start, end in times][: len(epochs)])
         titles = (
-            "loss, weighted",
-            "loss by timesteps, unweighted (dashed: training)",
+            self.loss_title,
+            self.draw_details(axes[0, 1], epochs),
             "learning rate",
             "duration of an epoch, seconds",
         )
         for axis, title in zip(axes.flat, titles, strict=True):
             axis.set(title=title, xlabel="epoch")
             axis.grid(alpha=0.3)
-        for axis in axes[0]:
+        for axis in [axis for axis in axes[0] if axis.lines]:
             axis.set_yscale("log")
             axis.set_ylim(top=2 * axis.get_ylim()[1])  # room for the legend
             axis.legend(loc="upper right", ncols=3)
         with whole_file(Path(output_folder) / "progress.png") as temporary:
             figure.savefig(temporary, format="png", dpi=100)
         plt.close(figure)
+
+    def draw_details(self, axis: Any, epochs: range) -> str:
+        """Draws what there is beside the loss, here nothing; returns the title."""
+        axis.set_visible(False)
+        return ""
+
+
+class PretrainingLogger(HeldOutLossLogger):
+    """With losses of the denoiser by bands of timesteps."""
+
+    loss_title, held_out_label = "loss, weighted", "held out, averaged weights"
+
+    def __init__(self, bands: TimestepBands):
+        super().__init__()
+        self.bands = bands
+        self.my_fantastic_logging.update({TRAIN_BANDS: [], VAL_BANDS: []})
+
+    def draw_details(self, axis: Any, epochs: range) -> str:
+        log = self.my_fantastic_logging
+        for i, name in enumerate(self.bands.names):
+            held_out, training = ([losses[i] for losses in log[key][: len(epochs)]] for key in (VAL_BANDS, TRAIN_BANDS))
+            axis.plot(epochs, held_out, color=f"C{i}", label=f"timesteps {name}")
+            axis.plot(epochs, training, "--", color=f"C{i}")
+        return "loss by timesteps, unweighted (dashed: training)"

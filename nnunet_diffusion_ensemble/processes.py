@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 LONGEST_WAIT = timedelta(days=30)
 
@@ -66,3 +67,17 @@ def from_first_process(compute: Callable[[], Result]) -> Result:
     dist.broadcast_object_list(results, src=0, group=group)
     dist.destroy_process_group(group)
     return results[0]  # type: ignore[return-value]
+
+
+def from_all_processes(own: Tensor) -> Tensor:
+    """The tensors of all processes, all of one shape, one after the other along the first axis.
+
+    Gradients flow into this process's own alone. So if each process computes one loss from all of them, the mean of
+    gradients that DDP takes is that of the loss divided by the number of processes.
+    """
+    if not dist.is_initialized():
+        return own
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own.detach().contiguous())
+    parts[dist.get_rank()] = own
+    return torch.cat(parts)

@@ -22,6 +22,11 @@ TRAINERS = {
     "DiffusionPretrainTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer",
     "DiffusionEnsembleTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
     **dict.fromkeys(PUBLISHED_TRAINERS, "nnunet_diffusion_ensemble.trainers.published_trainers"),
+    "ScratchTrainer": "nnunet_diffusion_ensemble.trainers.scratch_trainer",
+    "GlobalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
+    "GlobalLocalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
+    "GlobalContrastiveTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_trainers",
+    "GlobalLocalContrastiveTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_trainers",
 }
 PLANNERS = {
     "DiffusionEnsemblePlanner": "nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner",

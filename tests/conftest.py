@@ -128,6 +128,10 @@ FEW_EPOCHS = {
     "pretraining.warmup_iterations": 1,
     "pretraining.num_samples": 2,
     "pretraining.num_sampling_steps": 2,
+    "contrastive.num_epochs": 3,
+    "contrastive.num_iterations_per_epoch": 4,
+    "contrastive.num_decoder_stages": 1,
+    "contrastive.num_regions": 4,
 }
 
 

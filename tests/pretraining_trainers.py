@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nnunet_diffusion_ensemble.trainers import diffusion_pretrain_trainer
+from nnunet_diffusion_ensemble import image_pretraining
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
 CASES = [f"case_{i}" for i in range(5)]
@@ -16,15 +16,20 @@ FOLDER = "preprocessed/Dataset001_Made/nnUNetPlans_2d"
 @pytest.fixture
 def make_pretraining(make_trainer, tmp_path: Path, monkeypatch):
     """Trainers with some unlabelled images, as if these had been preprocessed before."""
-    monkeypatch.setattr(diffusion_pretrain_trainer, "preprocess_unlabelled", lambda *arguments: None)
+    monkeypatch.setattr(image_pretraining, "preprocess_unlabelled", lambda *arguments: None)
 
-    def make(num_unlabelled: int = 0, options: dict | None = None, **arguments: Any) -> DiffusionPretrainTrainer:
+    def make(
+        num_unlabelled: int = 0,
+        options: dict | None = None,
+        trainer_class: type = DiffusionPretrainTrainer,
+        **arguments: Any,
+    ) -> Any:
         folder = tmp_path / f"{FOLDER}_unlabelled"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for i in range(num_unlabelled):
             for ending in (".b2nd", "_seg.b2nd", ".pkl"):
                 shutil.copy(tmp_path / FOLDER / f"case_0{ending}", folder / f"other_{i}{ending}")
-        return make_trainer(DiffusionPretrainTrainer, options, **arguments)
+        return make_trainer(trainer_class, options, **arguments)
 
     return make
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 
-from nnunet_diffusion_ensemble.trainers import diffusion_pretrain_trainer
+from nnunet_diffusion_ensemble import image_pretraining
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
@@ -26,7 +26,7 @@ LENGTH = {
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """On which every epoch of pretraining takes 40 seconds: nnU-Net notes its start, our trainer its end."""
     monkeypatch.setattr(stock, "time", lambda: 1000.0)
-    monkeypatch.setattr(diffusion_pretrain_trainer, "time", lambda: 1040.0)
+    monkeypatch.setattr(image_pretraining, "time", lambda: 1040.0)
 
 
 @pytest.fixture

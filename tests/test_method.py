@@ -7,6 +7,7 @@ import pytest
 
 from nnunet_diffusion_ensemble.method import (
     PLANS_KEY,
+    ContrastiveSettings,
     DenoiserSettings,
     DiffusionMethod,
     EnsembleSettings,
@@ -34,6 +35,7 @@ UNUSUAL = DiffusionMethod(
     TrainingSettings(2, 4, 6, "SGD", 0.1, 0.2, True, 0.3),
     (0, 2),
     "/somewhere/checkpoint_final.pth",
+    ContrastiveSettings(7, 3, 1e-4, 0.5, 16, 1, 5, 2, "/elsewhere/checkpoint_final.pth"),
 )
 
 
@@ -149,6 +151,9 @@ def test_an_unknown_setting_is_named_with_its_place(settings: dict, message: str
         ({"training": {"num_epochs": 0}}, "training.num_epochs must be positive"),
         ({"training": {"num_iterations_per_epoch": 0}}, "training.num_iterations_per_epoch must be positive"),
         ({"training": {"num_val_iterations_per_epoch": 0}}, "training.num_val_iterations_per_epoch must be positive"),
+        ({"contrastive": {"temperature": 0.0}}, "contrastive.temperature must be positive, got 0.0"),
+        ({"contrastive": {"num_regions": 1}}, "contrastive.num_regions must be at least 2: regions are compared"),
+        ({"contrastive": {"num_regions": 0}}, "contrastive.num_regions must be positive"),
         ({"training": {"learning_rate": -1.0}}, "training.learning_rate must be positive"),
     ],
 )

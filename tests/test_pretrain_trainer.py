@@ -71,7 +71,7 @@ def test_a_single_image_is_too_few(make_pretraining, tmp_path):
     for name in CASES[1:]:
         for file in (tmp_path / FOLDER).glob(f"{name}*"):
             file.unlink()
-    with pytest.raises(ValueError, match=r"at least 2 images \(one is held out\), found 1\. Put .* into imagesUn/"):
+    with pytest.raises(ValueError, match=r"1 or more images to train on .* found 0 and 1\. Put .* into imagesUn/"):
         trainer.get_tr_and_val_datasets()
 
 
