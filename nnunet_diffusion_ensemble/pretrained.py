@@ -13,7 +13,7 @@ from nnunet_diffusion_ensemble.channels import adapt_input_weight, adapt_output_
 from nnunet_diffusion_ensemble.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.denoiser import Denoiser
 from nnunet_diffusion_ensemble.denoiser_source import denoiser_file
-from nnunet_diffusion_ensemble.method import DenoiserSettings
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings
 
 PREFIX = "denoiser."
 # One convolution, which the state dict of nnU-Net's building block holds under two names.
@@ -127,7 +127,7 @@ class PretrainedDenoiser:
 
 
 def read_pretrained(file: Path) -> PretrainedDenoiser:
-    """Reads the denoiser in a checkpoint of `DiffusionPretrainTrainer` or `DiffusionEnsembleTrainer`.
+    """Reads the denoiser in a checkpoint of `DiffusionPretrainTrainer`, or of a trainer that left it frozen.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -142,7 +142,14 @@ def read_pretrained(file: Path) -> PretrainedDenoiser:
         )
     arguments = checkpoint["init_args"]
     manager, name = PlansManager(arguments["plans"]), arguments["configuration"]
-    return PretrainedDenoiser(file, weights, manager.plans, name, manager.get_configuration(name).configuration)
+    configuration = manager.get_configuration(name).configuration
+    was_fine_tuned = configuration[PLANS_KEY].get("training", {}).get("fine_tune_denoiser", False)
+    if was_fine_tuned and checkpoint["trainer_name"] != TRAINER_NAME:
+        raise ValueError(
+            f"{file} holds a denoiser that {checkpoint['trainer_name']} has fine-tuned for segmentation: it does not "
+            f"denoise any more. Name the checkpoint of {TRAINER_NAME} that it was made from."
+        )
+    return PretrainedDenoiser(file, weights, manager.plans, name, configuration)
 
 
 def load_denoiser(

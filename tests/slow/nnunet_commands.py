@@ -6,13 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from nnunet_diffusion_ensemble.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, check
 
@@ -187,6 +189,23 @@ def change_plans(file: Path, name: str, changes: Mapping[str, Any]) -> Path:
     changed = file.with_name(f"{name}.json")
     changed.write_text(json.dumps(plans))
     return changed
+
+
+def write_rectangles(folder: Path, cases: Sequence[str]) -> None:
+    """A raw data set. Grey noise with brighter rectangles, which are the label; three images have none."""
+    random = np.random.RandomState(0)
+    for name in ("imagesTr", "labelsTr", "imagesUn"):
+        (folder / name).mkdir(parents=True)
+    for i, case in enumerate([*cases, "other_0", "other_1", "other_2"]):
+        label = np.zeros((32, 40), np.uint8)
+        label[4 + i : 18 + i, 6 + i : 25] = 1
+        image = (80 + 80 * label + random.normal(0, 10, label.shape)).astype(np.uint8)
+        Image.fromarray(image).save(folder / ("imagesTr" if case in cases else "imagesUn") / f"{case}_0000.png")
+        if case in cases:
+            Image.fromarray(label).save(folder / "labelsTr" / f"{case}.png")
+    labels = {"background": 0, "rectangle": 1}
+    dataset = {"channel_names": {"0": "grey"}, "labels": labels, "numTraining": len(cases), "file_ending": ".png"}
+    (folder / "dataset.json").write_text(json.dumps(dataset))
 
 
 @contextmanager

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nnunet_commands import ENSEMBLE, PRETRAIN, Workplace, change_plans
-from PIL import Image
+from nnunet_commands import ENSEMBLE, PRETRAIN, Workplace, change_plans, write_rectangles
 from torch import distributed as dist
 
 pytestmark = pytest.mark.slow
 
 FOLDS: dict[str, int | str] = {PRETRAIN: "all", ENSEMBLE: 0}
 PLANS, PLANS_OF_CURVES, PLANS_OF_TWO_MACHINES = "Tiny", "Curves", "Machines"
+PLANS_OF_FINE_TUNING = "FineTuning"
 MODULE = "nnunet_diffusion_ensemble.torchrun"
 TORCHRUN = ("-m", "torch.distributed.run")
 CASES = [f"case_{i}" for i in range(6)]
@@ -40,6 +40,8 @@ OPTIONS = (
 # Statistics of batch norm are those of a process on the CPU; SyncBatchNorm is for GPUs.
 WITHOUT_BATCH_NORM = {"ensemble.head.hidden_features": []}
 FAST = {"pretraining.learning_rate": 0.01, "pretraining.warmup_iterations": 1, "training.learning_rate": 0.05}
+# Every weight of the denoiser learns, and each image draws its own timesteps.
+FINE_TUNED = {"training.fine_tune_denoiser": True, "training.timesteps_per_image": 2}
 EPSILON = {"denoiser.prediction_type": "epsilon"}  # of which the loss falls at once
 SHORT_TIMEOUT, LONG_WAIT = timedelta(seconds=3), 9
 
@@ -109,14 +111,15 @@ def train(trainer_name: str) -> dict[str, Any]:
     }
 
 
-def train_on_fixed_data(trainer_name: str) -> dict[str, Any]:
+def train_on_fixed_data(trainer_and_plans: str) -> dict[str, Any]:
     """Training on batches that depend on the iteration alone, of which each process takes its share."""
     from nnunetv2.run.run_training import get_trainer_from_args
 
     if int(os.environ["WORLD_SIZE"]) > 1:
         dist.init_process_group("gloo")
+    trainer_name, plans = trainer_and_plans.split("-")
     fold, device = FOLDS[trainer_name], torch.device("cpu")
-    trainer = get_trainer_from_args("1", "2d", fold, trainer_name, PLANS_OF_CURVES, device=device)
+    trainer = get_trainer_from_args("1", "2d", fold, trainer_name, plans, device=device)
     torch.manual_seed(0)
     trainer.initialize()
     for epoch in range(NUM_EPOCHS):
@@ -184,23 +187,6 @@ if __name__ == "__main__":
 # ---- in pytest
 
 
-def write_raw_dataset(folder: Path) -> None:
-    """Grey noise with brighter rectangles, which are the label; three images have none."""
-    random = np.random.RandomState(0)
-    for name in ("imagesTr", "labelsTr", "imagesUn"):
-        (folder / name).mkdir(parents=True)
-    for i, case in enumerate([*CASES, "other_0", "other_1", "other_2"]):
-        label = np.zeros((32, 40), np.uint8)
-        label[4 + i : 18 + i, 6 + i : 25] = 1
-        image = (80 + 80 * label + random.normal(0, 10, label.shape)).astype(np.uint8)
-        Image.fromarray(image).save(folder / ("imagesTr" if case in CASES else "imagesUn") / f"{case}_0000.png")
-        if case in CASES:
-            Image.fromarray(label).save(folder / "labelsTr" / f"{case}.png")
-    labels = {"background": 0, "rectangle": 1}
-    dataset = {"channel_names": {"0": "grey"}, "labels": labels, "numTraining": len(CASES), "file_ending": ".png"}
-    (folder / "dataset.json").write_text(json.dumps(dataset))
-
-
 def run_processes(workplace: Workplace, task: Any, argument: str, num_processes: int = 2) -> list[Any]:
     """A task in processes that torchrun starts; what it returned in each of them."""
     output = workplace.root / f"{task.__name__}_{argument}_{num_processes}"
@@ -214,13 +200,14 @@ def run_processes(workplace: Workplace, task: Any, argument: str, num_processes:
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """With data preprocessed and split, ready for training."""
     made = Workplace(tmp_path_factory.mktemp("two_processes"), "Dataset001_Rectangles", external=True)
-    write_raw_dataset(made.raw / made.dataset)
+    write_rectangles(made.raw / made.dataset, CASES)
     made.run("nnunet-diffusion", "plan", "-d", 1, "--plans-name", PLANS, *OPTIONS, "-np", 1)
     plans = change_plans(made.plans(PLANS), PLANS, {"pretraining.num_samples": 2, "pretraining.num_sampling_steps": 2})
     content = json.loads(plans.read_text())
     content["configurations"]["2d"]["batch_dice"] = False  # would need equal shares
     plans.write_text(json.dumps(content))
     change_plans(plans, PLANS_OF_CURVES, WITHOUT_BATCH_NORM | FAST | EPSILON)
+    change_plans(plans, PLANS_OF_FINE_TUNING, WITHOUT_BATCH_NORM | FAST | FINE_TUNED)
     change_plans(plans, PLANS_OF_TWO_MACHINES, {})
     made.run("nnunet-diffusion", "preprocess", "-d", 1, "-p", PLANS, "-c", "2d", "-np", 1)
     splits = [{"train": CASES[3:], "val": VALIDATED}]
@@ -277,10 +264,12 @@ def test_every_case_is_validated_once(workplace, states) -> None:
 # ---- as one process does
 
 
-@pytest.mark.parametrize("trainer", FOLDS)
-def test_two_processes_have_the_loss_curve_of_one_with_the_same_global_batch(workplace, trainer) -> None:
-    (one,) = run_processes(workplace, train_on_fixed_data, trainer, num_processes=1)
-    first, second = run_processes(workplace, train_on_fixed_data, trainer)
+@pytest.mark.parametrize(
+    "trained", [f"{PRETRAIN}-{PLANS_OF_CURVES}", f"{ENSEMBLE}-{PLANS_OF_CURVES}", f"{ENSEMBLE}-{PLANS_OF_FINE_TUNING}"]
+)
+def test_two_processes_have_the_loss_curve_of_one_with_the_same_global_batch(workplace, trained) -> None:
+    (one,) = run_processes(workplace, train_on_fixed_data, trained, num_processes=1)
+    first, second = run_processes(workplace, train_on_fixed_data, trained)
     assert [state["batch_size"] for state in (one, first, second)] == [3, 2, 1]
     assert one["losses"][1] < 0.97 * one["losses"][0]  # it learns, so that steps matter and not the losses alone
     for state in (first, second):
