@@ -56,7 +56,10 @@ class ContrastivePretrainTrainer(ImagePretrainTrainer):
         return ComposeTransforms([*shared, TwoViews(ComposeTransforms(drawn_twice))])
 
     def held_out_patches(self) -> Tensor:
-        """Both views of the middles of the held-out images, always the same; (N, 2 * C, *patch)."""
+        """Both views of the middles of the held-out images, always the same; (N, 2 * C, *patch).
+
+        Here intensities change outside the nonzero region, too, whose mask is not at hand.
+        """
         patch_size = self.configuration_manager.patch_size
         rotation, dummy_2d, _, axes = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         transforms = self.get_training_transforms(patch_size, rotation, None, axes, dummy_2d)

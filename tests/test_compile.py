@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch._dynamo import OptimizedModule
 
-from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
+from nnunet_diffusion_ensemble.contrastive import GlobalNetwork, LocalNetwork
+from nnunet_diffusion_ensemble.method import ContrastiveSettings, DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork
 from nnunet_diffusion_ensemble.pretraining import PretrainingNetwork
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
@@ -43,6 +45,17 @@ def test_the_ensemble_network_compiles_without_a_graph_break(architecture, size_
     torch.testing.assert_close(compiled(network)(images), network(images))
     timesteps = network.timesteps[:, None].expand(-1, 2)
     torch.testing.assert_close(compiled(network)(images, noise, timesteps), network(images, noise, timesteps))
+
+
+@pytest.mark.parametrize("topology", ["2d", "3d_anisotropic"])
+def test_the_contrastive_networks_compile_without_a_graph_break(architecture, size_of, topology, randomise, randn):
+    made, size = architecture(topology), size_of(topology)
+    arguments = (made["network_class_name"], made["arch_kwargs"], made["_kw_requires_import"], 1, 1)
+    settings = ContrastiveSettings(num_regions=2, region_size=2)
+    make_unet = partial(get_network_from_plans, *arguments, deep_supervision=False)
+    for network in (GlobalNetwork(make_unet(), settings), LocalNetwork(make_unet(), settings, size)):
+        images = randn(2, 1, *size)
+        torch.testing.assert_close(compiled(randomise(network))(images), network(images))
 
 
 def test_a_compiled_pretraining_writes_the_checkpoint_of_a_plain_one(make_trainer, randn, monkeypatch, tmp_path):

@@ -98,6 +98,13 @@ def test_views_of_the_local_loss_correspond_and_differ_in_intensity(make_trainer
 
 
 @BOTH
+def test_views_of_an_anisotropic_volume_are_made_slice_by_slice(make_trainer, trainer_class):
+    transforms = make_trainer(trainer_class).get_training_transforms((4, 16, 16), (-1.0, 1.0), None, (0, 1), True)
+    found = transforms(image=torch.randn(2, 4, 20, 20), segmentation=torch.zeros(1, 4, 20, 20))["image"]
+    assert found.shape == (4, 4, 16, 16)
+
+
+@BOTH
 def test_the_data_loader_yields_both_views_and_names_the_cases(begin, trainer_class):
     trainer = begin(trainer_class, {"pretraining.batch_size": 6})
     training, held_out = trainer.get_dataloaders()
@@ -268,6 +275,11 @@ def test_a_batch_that_cannot_be_shared_evenly_is_refused(begin, monkeypatch):
     trainer.is_ddp = True
     with pytest.raises(ValueError, match="batch of 5 cannot be shared evenly by 2 processes"):
         trainer.share_batch()
+
+
+def test_a_batch_of_one_image_is_refused(begin):
+    with pytest.raises(ValueError, match=r"pretraining\.batch_size of the plans must be at least 2"):
+        begin(GlobalContrastivePretrainTrainer, {"pretraining.batch_size": 1})
 
 
 def test_a_process_draws_the_regions_of_its_part_of_the_batch(begin, make_batch, monkeypatch):

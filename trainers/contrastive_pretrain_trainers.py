@@ -36,6 +36,13 @@ class GlobalContrastivePretrainTrainer(ContrastivePretrainTrainer):
         )
         return GlobalNetwork(unet, DiffusionMethod.from_plans(configuration_manager.configuration).contrastive)
 
+    def initialize(self) -> None:
+        if self.configuration_manager.batch_size < 2:
+            raise ValueError(
+                "The images of a batch are compared: pretraining.batch_size in the plans must be at least 2."
+            )
+        super().initialize()
+
     def share_batch(self) -> None:
         super().share_batch()
         batch_size, num_processes = self.configuration_manager.batch_size, dist.get_world_size()
