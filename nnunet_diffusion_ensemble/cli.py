@@ -136,10 +136,15 @@ def _sample(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.denoiser_source import denoiser_file
-    from nnunet_diffusion_ensemble.export import export_denoiser
+    from nnunet_diffusion_ensemble.export import export_denoiser, export_folded
 
-    export_denoiser(denoiser_file(args.checkpoint), args.output, args.half)
+    if args.timestep is None:
+        export_denoiser(denoiser_file(args.checkpoint), args.output, args.half)
+    else:
+        export_folded(denoiser_file(args.checkpoint), args.output, args.timestep, args.half)
     print(f"Wrote {args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
+    if args.timestep is not None:
+        print(f"Next: nnUNetv2_train ID CONFIGURATION FOLD -p PLANS -pretrained_weights {args.output}")
     return 0
 
 
@@ -208,6 +213,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("checkpoint", help="checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer")
     parser.add_argument("output", type=Path, help="file to write, e.g. DENOISER.pth")
     parser.add_argument("--half", action="store_true", help="parameters in float16: half the size")
+    parser.add_argument("--timestep", type=int, help="instead, for nnUNetTrainer -pretrained_weights: the U-Net at it")
 
 
 def _positive(text: str) -> int:

@@ -62,11 +62,16 @@ class TimestepNorm(nn.Module):
         return self.norm(x) * (1 + scale) + shift
 
 
+def replace_norm(block: ConvDropoutNormReLU, norm: nn.Module) -> None:
+    """Replaces a block's norm under both of its names."""
+    position = next(i for i, m in enumerate(block.all_modules) if m is block.norm)
+    block.norm = norm
+    block.all_modules[position] = norm
+
+
 def _make_norms_timestep_dependent(network: nn.Module) -> None:
     for block in [m for m in network.modules() if isinstance(m, ConvDropoutNormReLU)]:
-        position = next(i for i, m in enumerate(block.all_modules) if m is block.norm)
-        block.norm = TimestepNorm(block.norm, block.output_channels)
-        block.all_modules[position] = block.norm
+        replace_norm(block, TimestepNorm(block.norm, block.output_channels))
 
 
 def _run(module: Any, x: Tensor, embedding: Tensor) -> Tensor:
