@@ -71,7 +71,6 @@ METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
     ("--diffusion-steps", "denoiser.num_diffusion_steps", int, False, "length of the diffusion process"),
     ("--schedule", "denoiser.schedule", str, False, "noise schedule: cosine or linear"),
     ("--prediction-type", "denoiser.prediction_type", str, False, "what is predicted: epsilon or v_prediction"),
-    ("--pretrained-checkpoint", "pretrained_checkpoint", str, False, "checkpoint of a pretrained denoiser"),
 )
 
 
