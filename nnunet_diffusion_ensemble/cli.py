@@ -121,12 +121,12 @@ def _sample(args: argparse.Namespace) -> int:
     import torch
 
     from nnunet_diffusion_ensemble.denoiser_source import denoiser_file
-    from nnunet_diffusion_ensemble.pretrained import read_denoiser
+    from nnunet_diffusion_ensemble.pretrained import read_pretrained
     from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
 
-    denoiser, patch_size = read_denoiser(denoiser_file(args.denoiser))
-    denoiser.to("cuda" if torch.cuda.is_available() else "cpu")
-    size = tuple(args.size or patch_size)
+    pretrained = read_pretrained(denoiser_file(args.denoiser))
+    denoiser = pretrained.module().to("cuda" if torch.cuda.is_available() else "cpu")
+    size = tuple(args.size or pretrained.patch_size)
     denoiser.unet.check_size(size)
     save_sample_grid(ddim_sample(denoiser, args.num_images, size, args.steps, args.seed), args.output)
     print(f"Wrote {args.num_images} samples of {' x '.join(map(str, size))} to {args.output}")

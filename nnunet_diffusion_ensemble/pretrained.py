@@ -192,16 +192,6 @@ def with_channels(weights: Mapping[str, Tensor], channels: int) -> dict[str, Ten
     return adapted
 
 
-def read_denoiser(checkpoint_file: Path) -> tuple[Denoiser, tuple[int, ...]]:
-    """The denoiser in a checkpoint of either trainer, in eval mode on the CPU, and the patch size it was trained with.
-
-    Raises:
-        ValueError: if the file is no such checkpoint.
-    """
-    denoiser = read_pretrained(checkpoint_file)
-    return denoiser.module(), denoiser.patch_size
-
-
 def _architecture_differences(own: Mapping[str, Any], pretrained: Mapping[str, Any]) -> list[str]:
     ours, theirs = own["arch_kwargs"], pretrained["arch_kwargs"]
     return [
