@@ -77,14 +77,14 @@ def denoising_errors(variant: str) -> list[float]:
     from nnunetv2.run.run_training import get_trainer_from_args
 
     from nnunet_diffusion_ensemble.network import fixed_noise
-    from nnunet_diffusion_ensemble.pretrained import read_denoiser
+    from nnunet_diffusion_ensemble.pretrained import read_pretrained
 
     cpu = torch.device("cpu")
     trainer = get_trainer_from_args(DATASET, "2d", "all", "DiffusionPretrainTrainer", variant, device=cpu)
     trainer.disable_checkpointing = True
     trainer.initialize()
     _, held_out = trainer.get_dataloaders()
-    denoiser, _ = read_denoiser(_checkpoint("DiffusionPretrainTrainer", variant, "all"))
+    denoiser = read_pretrained(_checkpoint("DiffusionPretrainTrainer", variant, "all")).module()
     errors = []
     for alpha_bar in ALPHA_BAR:
         t = int((denoiser.schedule.alpha_bar - alpha_bar).abs().argmin())

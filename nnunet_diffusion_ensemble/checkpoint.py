@@ -52,7 +52,7 @@ def _what_it_is_instead(file: Path) -> str | None:
         start = stream.read(9)
     if not start:
         return "empty"
-    if start.startswith(ZIP):
+    if start.startswith(ZIP) or ZIP.startswith(start):
         return _what_zip_it_is_instead(file)
     if start.startswith(PICKLE):
         return "a bare pickle or a file of a torch older than 1.6"

@@ -71,7 +71,6 @@ METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
     ("--diffusion-steps", "denoiser.num_diffusion_steps", int, False, "length of the diffusion process"),
     ("--schedule", "denoiser.schedule", str, False, "noise schedule: cosine or linear"),
     ("--prediction-type", "denoiser.prediction_type", str, False, "what is predicted: epsilon or v_prediction"),
-    ("--pretrained-checkpoint", "pretrained_checkpoint", str, False, "checkpoint of a pretrained denoiser"),
 )
 
 
@@ -122,12 +121,12 @@ def _sample(args: argparse.Namespace) -> int:
     import torch
 
     from nnunet_diffusion_ensemble.denoiser_source import denoiser_file
-    from nnunet_diffusion_ensemble.pretrained import read_denoiser
+    from nnunet_diffusion_ensemble.pretrained import read_pretrained
     from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
 
-    denoiser, patch_size = read_denoiser(denoiser_file(args.denoiser))
-    denoiser.to("cuda" if torch.cuda.is_available() else "cpu")
-    size = tuple(args.size or patch_size)
+    pretrained = read_pretrained(denoiser_file(args.denoiser))
+    denoiser = pretrained.module().to("cuda" if torch.cuda.is_available() else "cpu")
+    size = tuple(args.size or pretrained.patch_size)
     denoiser.unet.check_size(size)
     save_sample_grid(ddim_sample(denoiser, args.num_images, size, args.steps, args.seed), args.output)
     print(f"Wrote {args.num_images} samples of {' x '.join(map(str, size))} to {args.output}")
@@ -232,7 +231,7 @@ def _add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_demo(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "demo", _demo, "train and test on a sample of real X-rays (3 minutes)")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("nnunet-diffusion-demo"), help="where it all goes")
-    parser.add_argument("--pretrain", action="store_true", help="pretrain a denoiser of its own (6 minutes more)")
+    parser.add_argument("--pretrain", action="store_true", help="pretrain a denoiser of its own, the whole chain")
 
 
 def _command(

@@ -19,13 +19,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_diffusion_ensemble.dataset_json import has_labels, read_dataset_json, refuse_missing_labels
 from nnunet_diffusion_ensemble.denoiser_source import denoiser_file, names_library, source_for_plans
 from nnunet_diffusion_ensemble.fingerprint import has_unlabelled_fingerprint
-from nnunet_diffusion_ensemble.foreign.denoiser import read_foreign
 from nnunet_diffusion_ensemble.method import DiffusionMethod
-from nnunet_diffusion_ensemble.plan_denoiser import DenoiserPlanner, refuse_contradictions
-from nnunet_diffusion_ensemble.plan_foreign import ForeignDenoiserPlanner
 from nnunet_diffusion_ensemble.plan_unlabelled import UnlabelledPlanner, unlabelled_fingerprint
 from nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner import DiffusionEnsemblePlanner, PlanningOptions
-from nnunet_diffusion_ensemble.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.unlabelled import preprocess_unlabelled
 
 PLANS_NAME = "nnUNetDiffusionEnsemblePlans"
@@ -94,9 +90,17 @@ def _denoiser_planner(
         raise ValueError(
             "--unlabelled plans for the pretraining of a denoiser, --denoiser for the use of one: give one of the two."
         )
+    # Imported here since they bring in MONAI, which takes seconds.
+    from nnunet_diffusion_ensemble.plan_denoiser import DenoiserPlanner, refuse_contradictions
+
     if names_library(denoiser):
+        from nnunet_diffusion_ensemble.foreign.denoiser import read_foreign
+        from nnunet_diffusion_ensemble.plan_foreign import ForeignDenoiserPlanner
+
         refuse_contradictions(options, None)
         return partial(ForeignDenoiserPlanner, foreign=read_foreign(denoiser), source=denoiser)
+    from nnunet_diffusion_ensemble.pretrained import read_pretrained
+
     refuse_contradictions(options, target_spacing)
     pretrained = read_pretrained(denoiser_file(denoiser))
     if not pretrained.is_trained:

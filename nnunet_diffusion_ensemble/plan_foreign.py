@@ -1,6 +1,7 @@
 """Plans for a labelled data set that is to use a denoiser of another library."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,30 +25,20 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
         self.foreign = foreign
         self.adapted = foreign
 
-    def get_plans_for_configuration(
-        self,
-        spacing: np.ndarray | tuple[float, ...] | list[float],
-        median_shape: np.ndarray | tuple[int, ...],
-        data_identifier: str,
-        approximate_n_voxels_dataset: float,
-        _cache: dict,
-    ) -> dict:
-        size: Any = median_shape
-        is_denoisers = len(spacing) == self.foreign.dimension
-        if is_denoisers:
-            native = self.foreign.native_size or tuple(median_shape)
-            size = [-(-int(n) // d) * d for n, d in zip(native, self.foreign.divisors, strict=True)]
-        plan = super().get_plans_for_configuration(spacing, size, data_identifier, approximate_n_voxels_dataset, _cache)
-        plan["median_image_size_in_voxels"] = median_shape
-        if is_denoisers and self.foreign.native_size is not None and not self.images_have_mm:
-            self.warn_of_another_scale(plan, self.foreign.native_size)
-        return plan
+    def shape_to_cover(self, median_shape: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
+        if len(median_shape) != self.foreign.dimension:
+            return median_shape
+        size = self.foreign.native_size or median_shape
+        return [-(-int(n) // d) * d for n, d in zip(size, self.foreign.divisors, strict=True)]
 
     def adapt_plan(self, plan: dict, approximate_n_voxels_dataset: float) -> None:
-        if len(plan["patch_size"]) == self.foreign.dimension:
-            strides = np.prod(plan["architecture"]["arch_kwargs"]["strides"], axis=0)
-            divisors = np.lcm(strides, self.foreign.divisors)  # stock trainers use the same plans
-            plan["patch_size"] = (-(-np.array(plan["patch_size"]) // divisors) * divisors).tolist()
+        if len(plan["patch_size"]) != self.foreign.dimension:
+            return  # of a configuration that `save_plans` leaves out
+        strides = np.prod(plan["architecture"]["arch_kwargs"]["strides"], axis=0)
+        divisors = np.lcm(strides, self.foreign.divisors)  # stock trainers use the same plans
+        plan["patch_size"] = (-(-np.array(plan["patch_size"]) // divisors) * divisors).tolist()
+        if self.foreign.native_size is not None and not self.images_have_mm:
+            self.warn_of_another_scale(plan, self.foreign.native_size)
 
     def denoiser_settings(self, normalization_schemes: list[str]) -> DenoiserSettings:
         intensities = self.dataset_fingerprint["foreground_intensity_properties_per_channel"]
@@ -62,7 +53,7 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
         return {**self.adapted.method_options(), "pretrained_checkpoint": str(self._checkpoint_file)}
 
     @property
-    def _checkpoint_file(self) -> Any:
+    def _checkpoint_file(self) -> Path:
         return self.preprocessed_folder.absolute() / f"{self.plans_identifier}_denoiser.pth"
 
     def save_plans(self, plans: dict) -> None:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
-from nnunet_diffusion_ensemble.channels import adapt_input_weight, adapt_output_weight
+from nnunet_diffusion_ensemble.channels import adapt_channels
 from nnunet_diffusion_ensemble.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.denoiser import Denoiser
 from nnunet_diffusion_ensemble.denoiser_source import denoiser_file
@@ -198,13 +198,8 @@ def with_channels(weights: Mapping[str, Tensor], channels: int) -> dict[str, Ten
     Raises:
         ValueError: it scales its channels differently, so that none of its scales is that of a new channel.
     """
-    adapted = dict(weights)
+    adapted = adapt_channels(weights, STEM_WEIGHTS, OUTPUT, channels)
     old = weights[f"{PREFIX}input_scale"].shape[1]
-    for name in STEM_WEIGHTS:
-        adapted[name] = adapt_input_weight(weights[name].float(), channels)
-    weight, bias = (weights[f"{OUTPUT}.{part}"].float() for part in ("weight", "bias"))
-    adapted[f"{OUTPUT}.weight"], adapted_bias = adapt_output_weight(weight, bias, channels)
-    adapted[f"{OUTPUT}.bias"] = cast(Tensor, adapted_bias)
     for name in (f"{PREFIX}input_scale", f"{PREFIX}input_shift"):
         if not torch.equal(weights[name], weights[name][:, :1].expand_as(weights[name])):
             values = weights[name].flatten().tolist()
@@ -214,16 +209,6 @@ def with_channels(weights: Mapping[str, Tensor], channels: int) -> dict[str, Ten
             )
         adapted[name] = weights[name][:, :1].repeat_interleave(channels, dim=1)
     return adapted
-
-
-def read_denoiser(checkpoint_file: Path) -> tuple[Denoiser, tuple[int, ...]]:
-    """The denoiser in a checkpoint of either trainer, in eval mode on the CPU, and the patch size it was trained with.
-
-    Raises:
-        ValueError: if the file is no such checkpoint.
-    """
-    denoiser = read_pretrained(checkpoint_file)
-    return denoiser.module(), denoiser.patch_size
 
 
 def _architecture_differences(own: Mapping[str, Any], pretrained: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Planner of the diffusion ensemble: nnU-Net's residual-encoder rules, and the method written into the plans."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,14 +89,20 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         approximate_n_voxels_dataset: float,
         _cache: dict,
     ) -> dict:
+        shape = self.shape_to_cover(median_shape)
         plan = super().get_plans_for_configuration(
-            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
+            spacing, shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
+        plan["median_image_size_in_voxels"] = median_shape
         self.adapt_plan(plan, approximate_n_voxels_dataset)
         if self.options.batch_size is not None:
             plan["batch_size"] = self.options.batch_size
         plan[PLANS_KEY] = self._method(plan, approximate_n_voxels_dataset).to_plans()
         return plan
+
+    def shape_to_cover(self, median_shape: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
+        """The size of an image, along each axis, that patches grow to where memory allows; for derived planners."""
+        return median_shape
 
     def adapt_plan(self, plan: dict, approximate_n_voxels_dataset: float) -> None:
         """Changes nnU-Net's plan of a configuration before the method is added; for planners derived from this one."""

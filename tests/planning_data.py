@@ -33,7 +33,9 @@ def make_dataset(
         sitk.WriteImage(image, str(raw / "imagesTr" / f"case_{i:04d}.nii.gz"))
         for u in range(num_unlabelled):
             (raw / "imagesUn" / f"other{u}_{i:04d}.nii.gz").touch()
+    images = [f"imagesTr/case_{i:04d}.nii.gz" for i in range(len(channels))]
     dataset = {
+        "dataset": {"case": {"images": images, "label": "labelsTr/case.nii.gz"}},  # nnU-Net lists files in 12 processes
         "channel_names": channels,
         "labels": labels or {"background": 0, "organ": 1},
         "numTraining": NUM_CASES,

@@ -27,12 +27,6 @@ def test_a_checkpoint_is_read_as_it_was_written(file: Path) -> None:
     assert read["logging"] == {"losses": [0.5]}
 
 
-def truncated(file: Path) -> None:
-    torch.save(CHECKPOINT, file)
-    content = file.read_bytes()
-    file.write_bytes(content[: len(content) - 30])
-
-
 def damaged(file: Path) -> None:
     """The pickle inside is overwritten, the zip's directory is whole."""
     torch.save(CHECKPOINT, file)
@@ -59,7 +53,6 @@ def other_zip(file: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (truncated, "is truncated"),
         (damaged, "is damaged"),
         (lambda file: file.touch(), "it is empty"),
         (lambda file: file.write_text("hello, there"), r"another kind, which begins with b'hello, th'"),
@@ -72,7 +65,7 @@ def other_zip(file: Path) -> None:
         (lambda file: torch.save({"state_dict": {}}, file), "holds the keys state_dict and lacks network_weights, "),
         (lambda file: torch.save(torch.zeros(1), file), "holds an object of type Tensor"),
     ],
-    ids=range(12),
+    ids=range(11),
 )
 def test_a_file_that_is_no_checkpoint_is_called_what_it_is(
     write: Callable[[Path], object], message: str, file: Path
@@ -81,6 +74,14 @@ def test_a_file_that_is_no_checkpoint_is_called_what_it_is(
     with pytest.raises(ValueError, match=message) as error:
         read_checkpoint(file)
     assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 100, 700, -30, -1])
+def test_a_truncated_checkpoint_is_called_so_wherever_it_ends(length: int, file: Path) -> None:
+    torch.save(CHECKPOINT, file)
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"some\.pth is not .*: it is truncated"):
+        read_checkpoint(file)
 
 
 class Marker:

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from nnunet_diffusion_ensemble import cli_demo
 from nnunet_diffusion_ensemble.cli import METHOD_OPTIONS, build_parser, main
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 
@@ -49,6 +50,14 @@ def test_plan_options_reach_the_plans_by_dotted_path(monkeypatch):
     assert main(["plan", "-d", "3", "--timesteps", "1", "50", "--epochs", "4", "--mirror-axes", "-1"]) == 0
     assert seen["method"] == {"ensemble.timesteps": (1, 50), "training.num_epochs": 4, "mirror_axes": ()}
     assert seen["base_features"] is None
+
+
+@pytest.mark.parametrize(("options", "pretrain"), [([], False), (["--pretrain"], True)])
+def test_the_demo_is_told_its_folder_and_whether_to_pretrain(options, pretrain, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(cli_demo, "run_demo", lambda *arguments: seen.append(arguments) or 0)
+    assert main(["demo", str(tmp_path), *options]) == 0
+    assert seen == [(tmp_path, cli_demo.DemoOptions(pretrain=pretrain))]
 
 
 def test_check_and_undo_exclude_each_other(capsys):

@@ -9,7 +9,7 @@ import torch
 from nnunet_diffusion_ensemble.cli import main
 from nnunet_diffusion_ensemble.export import export_denoiser
 from nnunet_diffusion_ensemble.method import DiffusionMethod
-from nnunet_diffusion_ensemble.pretrained import read_denoiser, read_pretrained
+from nnunet_diffusion_ensemble.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.pretraining import PretrainingNetwork
 
 BUFFERS = ("schedule.alpha_bar", "input_scale", "input_shift", "intensity_range", "trained_iterations")
@@ -39,10 +39,10 @@ def checkpoint(architecture: Callable, randomise: Callable, tmp_path: Path) -> P
 
 def test_the_exported_denoiser_is_the_same(checkpoint: Path, tmp_path: Path) -> None:
     export_denoiser(checkpoint, tmp_path / "out.pth")
-    before, after = (read_denoiser(file) for file in (checkpoint, tmp_path / "out.pth"))
-    assert before[1] == after[1]
-    expected = before[0].state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in after[0].state_dict().items())
+    before, after = (read_pretrained(file) for file in (checkpoint, tmp_path / "out.pth"))
+    assert before.patch_size == after.patch_size
+    expected = before.module().state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in after.module().state_dict().items())
 
 
 def test_it_holds_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_it_holds_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_half_precision_rounds_parameters_and_no_buffer(checkpoint: Path, tmp_path: Path) -> None:
     export_denoiser(checkpoint, tmp_path / "half.pth", half=True)
-    expected = read_denoiser(checkpoint)[0].state_dict()
-    for name, value in read_denoiser(tmp_path / "half.pth")[0].state_dict().items():
+    expected = read_pretrained(checkpoint).module().state_dict()
+    for name, value in read_pretrained(tmp_path / "half.pth").module().state_dict().items():
         assert value.dtype == expected[name].dtype
         rounded = expected[name] if name in BUFFERS else expected[name].half().float()
         assert torch.equal(value, rounded), name
@@ -67,7 +67,7 @@ def test_half_precision_rounds_parameters_and_no_buffer(checkpoint: Path, tmp_pa
 def test_half_precision_halves_the_file(checkpoint: Path, tmp_path: Path) -> None:
     # Each parameter once with 2 bytes, though the state dict names most of them twice; 1,000 alpha-bars with 4.
     export_denoiser(checkpoint, tmp_path / "half.pth", half=True)
-    denoiser = read_denoiser(checkpoint)[0]
+    denoiser = read_pretrained(checkpoint).module()
     num_bytes = 2 * sum(parameter.numel() for parameter in denoiser.parameters()) + 4 * 1000
     stored = read_pretrained(tmp_path / "half.pth").weights.values()
     storages = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in stored}

@@ -16,7 +16,7 @@ from nnunet_diffusion_ensemble.denoiser import FineTunedDenoiser, FrozenDenoiser
 from nnunet_diffusion_ensemble.foreign.denoiser import ForeignDenoiser, read_foreign
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork, fixed_noise
-from nnunet_diffusion_ensemble.pretrained import read_denoiser
+from nnunet_diffusion_ensemble.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
 
 Randn = Callable[..., Tensor]
@@ -267,8 +267,9 @@ def test_a_written_checkpoint_is_read_like_one_of_our_pretraining(
         DiffusionEnsembleTrainer, {"denoiser": DiffusionMethod(foreign.settings).to_plans()["denoiser"]}
     )
     foreign.save_checkpoint(tmp_path / "foreign.pth", trainer.plans_manager.plans, "2d")
-    denoiser, patch_size = read_denoiser(tmp_path / "foreign.pth")
-    assert patch_size == (16, 16)
+    pretrained = read_pretrained(tmp_path / "foreign.pth")
+    assert pretrained.patch_size == (16, 16)
+    denoiser = pretrained.module()
     noisy = randn(2, 1, 16, 16)
     torch.testing.assert_close(denoiser.unet.features(noisy, TIMESTEPS), saved.features(noisy, TIMESTEPS))
     assert denoiser.is_pretrained

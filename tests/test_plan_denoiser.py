@@ -13,7 +13,8 @@ from planning_data import make_dataset
 
 from nnunet_diffusion_ensemble.cli import main
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
-from nnunet_diffusion_ensemble.plan_denoiser import for_channels
+from nnunet_diffusion_ensemble.plan_denoiser import for_channels, refuse_contradictions
+from nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner import PlanningOptions
 from nnunet_diffusion_ensemble.pretraining import PretrainingNetwork
 
 CT_NUMBERS = {"mean": -50.0, "std": 300.0, "percentile_00_5": -990.0, "percentile_99_5": 800.0}
@@ -189,7 +190,6 @@ def test_values_of_channels_are_repeated_only_if_they_are_equal() -> None:
         ({}, {"spacing": (1.0, 1.0, 5.0)}, r"slices are those along axis 0.*thick slices along axis 2"),
         ({}, {"channels": {"0": "CT"}, "options": ("--schedule", "cosine")}, "cannot be chosen: denoiser.schedule"),
         ({}, {"options": ("--base-features", 8, "--target-spacing", 1, 1, 1)}, "base_features, target_spacing"),
-        ({}, {"options": ("--pretrained-checkpoint", "x")}, "cannot be chosen: pretrained_checkpoint"),
         ({"normalization_schemes": ["CTNormalization"]}, {}, "fixed scale; channel 0 of .* has ZScoreNormalization"),
         (
             {"channels": 2, "normalization_schemes": ["ZScoreNormalization", "RescaleTo01Normalization"]},
@@ -197,7 +197,7 @@ def test_values_of_channels_are_repeated_only_if_they_are_equal() -> None:
             r"2 channels that differ in normalisation",
         ),
     ],
-    ids=["dimension", "untrained", "slices", "schedule", "topology", "checkpoint", "CT", "channels"],
+    ids=["dimension", "untrained", "slices", "schedule", "topology", "CT", "channels"],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(
     denoiser: dict, dataset: dict, message: str, save_denoiser, tmp_path, monkeypatch, capsys
@@ -209,6 +209,11 @@ def test_what_does_not_fit_is_refused_with_the_reason(
     assert main(command) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "preprocessed" / name / "nnUNetDiffusionEnsemblePlans.json").exists()
+
+
+def test_no_second_denoiser_can_be_named() -> None:
+    with pytest.raises(ValueError, match="cannot be chosen: pretrained_checkpoint"):
+        refuse_contradictions(PlanningOptions(method={"pretrained_checkpoint": "another.pth"}), None)
 
 
 def test_a_checkpoint_of_stock_nnunet_is_refused_by_its_trainer(tmp_path, capsys) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from nnunet_diffusion_ensemble.cli import main
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork
-from nnunet_diffusion_ensemble.pretrained import find_pretrained_checkpoint, load_denoiser, read_denoiser
+from nnunet_diffusion_ensemble.pretrained import find_pretrained_checkpoint, load_denoiser, read_pretrained
 from nnunet_diffusion_ensemble.pretraining import PretrainingNetwork
 
 PLANS = "nnUNetDiffusionEnsemblePlans"
@@ -283,17 +283,18 @@ def test_a_denoiser_that_scales_its_channels_differently_is_not_adapted(
 
 def test_a_denoiser_read_alone_is_the_one_that_was_saved(save_pretrained: Save, randn: Callable) -> None:
     file = save_pretrained()
-    denoiser, patch_size = read_denoiser(file)
+    pretrained = read_pretrained(file)
+    denoiser = pretrained.module()
     saved = torch.load(file, weights_only=False)["network_weights"]
     assert {f"denoiser.{name}" for name in denoiser.state_dict()} == set(saved)
     assert all(torch.equal(value, saved[f"denoiser.{name}"]) for name, value in denoiser.state_dict().items())
     assert not denoiser.training
-    assert patch_size == (16, 24)
+    assert pretrained.patch_size == (16, 24)
 
 
 def test_the_prediction_type_comes_along(save_pretrained: Save) -> None:
     file = save_pretrained(settings=DenoiserSettings(prediction_type="v_prediction"))
-    assert read_denoiser(file)[0].schedule.prediction_type == "v_prediction"
+    assert read_pretrained(file).module().schedule.prediction_type == "v_prediction"
 
 
 def sample(file: Path, *options: object) -> int:

@@ -1,5 +1,6 @@
 """The denoisers that ship with the package."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_each_is_small_and_has_a_model_card(name: str) -> None:
 @pytest.mark.parametrize("name", shipped_denoisers())
 def test_each_holds_numbers_only_and_no_path(name: str) -> None:
     checkpoint = torch.load(denoiser_file(name), weights_only=True)
-    assert "/" not in str(checkpoint["init_args"]["plans"].get("dataset_name"))
+    assert "/" not in json.dumps(checkpoint["init_args"])
     assert read_pretrained(denoiser_file(name)).is_trained
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.atomic import whole_file
-from nnunet_diffusion_ensemble.channels import adapt_input_weight, adapt_output_weight
+from nnunet_diffusion_ensemble.channels import adapt_channels
 from nnunet_diffusion_ensemble.denoiser import Denoiser
 from nnunet_diffusion_ensemble.foreign.from_diffusers import read_diffusers
 from nnunet_diffusion_ensemble.foreign.from_guided_diffusion import read_guided_diffusion
@@ -107,7 +107,9 @@ class ForeignDenoiser:
             input_shift=tuple(input_shift),
             library=LibrarySettings(library.name, arguments),
         )
-        state_dict = _with_channels(self.state_dict, LAYERS[library.name], channels)
+        layers = LAYERS[library.name]
+        first, last = f"{layers.prefix}{layers.first}.weight", f"{layers.prefix}{layers.last}"
+        state_dict = adapt_channels(self.state_dict, [first], last, channels)
         per_channel = (1, channels, *[1] * self.dimension)
         state_dict["input_scale"] = torch.tensor(settings.input_scale).reshape(per_channel)
         state_dict["input_shift"] = torch.tensor(settings.input_shift).reshape(per_channel)
@@ -229,11 +231,3 @@ def _load(denoiser: Denoiser, weights: Mapping[str, Tensor], path: Path) -> None
 
 def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
     return str(tuple(shapes[name])) if name in shapes else "missing"
-
-
-def _with_channels(state_dict: Mapping[str, Tensor], layers: Layers, channels: int) -> dict[str, Tensor]:
-    first, last = f"{layers.prefix}{layers.first}.weight", f"{layers.prefix}{layers.last}"
-    weight, bias = adapt_output_weight(state_dict[f"{last}.weight"], state_dict[f"{last}.bias"], channels)
-    assert bias is not None
-    adapted = {first: adapt_input_weight(state_dict[first], channels), f"{last}.weight": weight, f"{last}.bias": bias}
-    return {**state_dict, **adapted}
