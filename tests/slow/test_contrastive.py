@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nnunet_commands import Workplace, change_plans, training
+from nnunet_commands import Workplace, change_plans, training, write_rectangles
 from PIL import Image
-from test_two_processes import TORCHRUN, write_raw_dataset
+from test_two_processes import CASES, TORCHRUN
 from torch import distributed as dist
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ if __name__ == "__main__":
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """With data preprocessed, and both stages of the pretraining done."""
     made = Workplace(tmp_path_factory.mktemp("contrastive"), "Dataset001_Rectangles", external=True)
-    write_raw_dataset(made.raw / made.dataset)
+    write_rectangles(made.raw / made.dataset, CASES)
     made.run("nnunet-diffusion", "plan", "-d", 1, "--plans-name", PLANS, *OPTIONS, "-np", 1)
     change_plans(made.plans(PLANS), PLANS, SHORT)
     made.run("nnunet-diffusion", "preprocess", "-d", 1, "-p", PLANS, "-c", "2d", "-np", 1)
