@@ -101,7 +101,8 @@ class ContrastivePretrainTrainer(ImagePretrainTrainer):
     def train_step(self, batch: dict) -> dict:
         self.set_learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
-        first, second = self._represented(batch, self.generators(self.method.pretraining.seed, len(batch["data"])))
+        generators = [self.generator(self.method.pretraining.seed, i) for i in range(len(batch["data"]))]
+        first, second = self._represented(batch, generators)
         cases = np.searchsorted(self.training_images.identifiers, batch["keys"])
         loss = self.loss_between(first, second, torch.from_numpy(cases).to(self.device)) * self.share.loss_weight
         self.backward(loss * self.gradient_weight)

@@ -133,6 +133,8 @@ def test_a_shift_of_the_input_is_refused(make_denoiser: Callable) -> None:
 
 def test_a_denoiser_of_another_library_is_refused(make_denoiser: Callable) -> None:
     class OtherUNet(DenoisingUNet):
+        output_layers = ()
+
         def features(self, noisy_images: Tensor, timesteps: Tensor) -> list[Tensor]:
             raise NotImplementedError
 
