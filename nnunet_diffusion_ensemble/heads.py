@@ -71,21 +71,24 @@ class LevelProjection(nn.Module):
 
 
 class PixelClassifier(nn.Module):
-    """TEDM's classifier: projection of all levels, then ReLU, batch norm and 1x1 convolution for each hidden layer.
+    """TEDM's classifier: projection of all levels, then ReLU, batch norm and a convolution for each hidden layer.
+
+    The published convolutions are 1x1, so that a pixel is classified by itself; larger ones let it see its neighbours.
 
     Args:
         in_features: channels of each level, coarsest first.
         num_classes: channels of the result.
         dimension: 2 or 3.
-        settings: widths of the hidden layers; none gives a linear classifier.
+        settings: widths of the hidden layers, none of them for a linear classifier, and size of their kernels.
     """
 
     def __init__(self, in_features: Sequence[int], num_classes: int, dimension: int, settings: HeadSettings):
         super().__init__()
-        widths = [*settings.hidden_features, num_classes]
+        widths, size = [*settings.hidden_features, num_classes], settings.kernel_size
         layers: list[nn.Module] = [LevelProjection(in_features, widths[0], dimension, settings.interpolation)]
         for before, after in pairwise(widths):
-            layers += [nn.ReLU(inplace=True), BATCH_NORMS[dimension](before), CONVOLUTIONS[dimension](before, after, 1)]
+            convolution = CONVOLUTIONS[dimension](before, after, size, padding="same")
+            layers += [nn.ReLU(inplace=True), BATCH_NORMS[dimension](before), convolution]
         # nnU-Net's loader of pretrained weights leaves alone what carries this name.
         self.seg_layers = nn.Sequential(*layers)
 

@@ -4,9 +4,11 @@ They stand under the key `diffusion` of each configuration of the plans. Nothing
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
+
+from nnunet_diffusion_ensemble.settings import check_values, from_dict, one_of, positive
 
 PLANS_KEY = "diffusion"
 LIBRARIES = ("diffusers", "monai", "guided_diffusion")
@@ -18,14 +20,12 @@ OPTIMIZERS = ("AdamW", "SGD")
 LOSS_WEIGHTINGS = ("noise", "min_snr", "prediction")
 PRECISIONS = ("float32", "float16", "bfloat16")
 
-Settings = TypeVar("Settings")
-
 
 @dataclass(frozen=True)
 class LibrarySettings:
     """A U-Net of another library: its name, one of LIBRARIES, and the arguments of its constructor as JSON."""
 
-    name: str = ""
+    name: str = one_of(LIBRARIES, "")
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -50,7 +50,7 @@ class DenoiserSettings:
         Raises:
             ValueError: if the plans were not made by our planner or hold unknown settings of the denoiser.
         """
-        return _from_dict(cls, _method_in(configuration).get("denoiser", {}), f"{PLANS_KEY}.denoiser")
+        return from_dict(cls, _method_in(configuration).get("denoiser", {}), f"{PLANS_KEY}.denoiser")
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class PretrainingSettings:
     nnU-Net's: float16 on CUDA, float32 elsewhere.
     """
 
-    num_epochs: int = 1000
-    num_iterations_per_epoch: int = 250
-    batch_size: int = 32
-    learning_rate: float = 4e-4
+    num_epochs: int = positive(1000)
+    num_iterations_per_epoch: int = positive(250)
+    batch_size: int = positive(32)
+    learning_rate: float = positive(4e-4)
     warmup_iterations: int = 500
     gradient_clip: float = 1.0
     ema_decay: float = 0.9999
@@ -72,13 +72,13 @@ class PretrainingSettings:
     max_validation_images: int = 64
     timestep_bands: tuple[int, ...] = (25, 100, 250, 500)
     save_samples_every: int = 50
-    num_samples: int = 16
+    num_samples: int = positive(16)
     num_sampling_steps: int = 50
     seed: int = 12345
-    max_hours: float | None = None
-    loss_weighting: str = "noise"
-    min_snr_gamma: float = 5.0
-    precision: str | None = None
+    max_hours: float | None = positive(None)
+    loss_weighting: str = one_of(LOSS_WEIGHTINGS, "noise")
+    min_snr_gamma: float = positive(5.0)
+    precision: str | None = one_of(PRECISIONS, None)
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ class ContrastiveSettings:
     `pretrained_checkpoint` is a result of such a pretraining made elsewhere.
     """
 
-    num_epochs: int = 40
-    num_iterations_per_epoch: int = 250
-    learning_rate: float = 1e-3
-    temperature: float = 0.1
-    projection_features: int = 128
-    num_decoder_stages: int = 2
-    num_regions: int = 13
-    region_size: int = 3
+    num_epochs: int = positive(40)
+    num_iterations_per_epoch: int = positive(250)
+    learning_rate: float = positive(1e-3)
+    temperature: float = positive(0.1)
+    projection_features: int = positive(128)
+    num_decoder_stages: int = positive(2)
+    num_regions: int = positive(13)
+    region_size: int = positive(3)
     pretrained_checkpoint: str | None = None
 
 
@@ -104,12 +104,14 @@ class ContrastiveSettings:
 class HeadSettings:
     """Pixel classifier: widths of its hidden layers and how features of coarse levels reach the image's size.
 
-    `finest_levels` is how many levels of the decoder it reads, the finest ones; None is all of them.
+    `finest_levels` is how many levels of the decoder it reads, the finest ones; None is all of them. `kernel_size` is
+    that of the convolutions after the first one, which brings the levels together pixel by pixel.
     """
 
     hidden_features: tuple[int, ...] = (128, 32)
-    interpolation: str = "nearest"
-    finest_levels: int | None = None
+    kernel_size: int = positive(3)
+    interpolation: str = one_of(INTERPOLATIONS, "nearest")
+    finest_levels: int | None = positive(None)
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,11 @@ class EnsembleSettings:
     network_class_name: str = "nnunet_diffusion_ensemble.network.TimestepEnsembleNetwork"
     timesteps: tuple[int, ...] = PUBLISHED_TIMESTEPS
     single_timestep: int = 1
-    fusion: str = MEAN_PREDICTION
-    averaging: str = "softmax"
-    adds_noise: bool = True
+    fusion: str = one_of(FUSIONS, MEAN_PREDICTION)
+    averaging: str = one_of(AVERAGINGS, "softmax")
+    adds_noise: bool = one_of((True, False), True)
     noise_seed: int = 12345
-    images_per_pass: int = 64
+    images_per_pass: int = positive(64)
     head: HeadSettings = field(default_factory=HeadSettings)
 
 
@@ -144,14 +146,14 @@ class TrainingSettings:
     For a share `frozen_share` of the epochs, at the start, only the head of a fine-tuned denoiser learns.
     """
 
-    num_epochs: int = 50
-    num_iterations_per_epoch: int = 250
-    num_val_iterations_per_epoch: int = 10
-    optimizer: str = "AdamW"
-    learning_rate: float = 1e-3
+    num_epochs: int = positive(50)
+    num_iterations_per_epoch: int = positive(250)
+    num_val_iterations_per_epoch: int = positive(10)
+    optimizer: str = one_of(OPTIMIZERS, "AdamW")
+    learning_rate: float = positive(1e-3)
     weight_decay: float = 1e-2
-    fine_tune_denoiser: bool = False
-    denoiser_learning_rate: float = 1e-4
+    fine_tune_denoiser: bool = one_of((True, False), False)
+    denoiser_learning_rate: float = positive(1e-4)
     frozen_share: float = 0.1
     timesteps_per_image: int | None = None
     timestep_range: tuple[int, ...] | None = None
@@ -174,32 +176,13 @@ class DiffusionMethod:
     contrastive: ContrastiveSettings = field(default_factory=ContrastiveSettings)
 
     def __post_init__(self) -> None:
-        for name in ("timesteps", "single_timestep"):
-            value = getattr(self.ensemble, name)
-            timesteps = value if isinstance(value, tuple) else (value,)
-            _check_timesteps(f"ensemble.{name}", timesteps, self.denoiser.num_diffusion_steps)
-        _check_drawn_timesteps(self.training, self.ensemble, self.denoiser.num_diffusion_steps)
-        _check_bands(self.pretraining.timestep_bands, self.denoiser.num_diffusion_steps)
-        _check_choice("ensemble.fusion", self.ensemble.fusion, FUSIONS)
-        _check_choice("ensemble.averaging", self.ensemble.averaging, AVERAGINGS)
-        _check_choice("ensemble.adds_noise", self.ensemble.adds_noise, (True, False))
-        _check_choice("ensemble.head.interpolation", self.ensemble.head.interpolation, INTERPOLATIONS)
-        if self.pretraining.precision is not None:
-            _check_choice("pretraining.precision", self.pretraining.precision, PRECISIONS)
-        _check_choice("training.optimizer", self.training.optimizer, OPTIMIZERS)
-        _check_choice("training.fine_tune_denoiser", self.training.fine_tune_denoiser, (True, False))
-        if self.denoiser.library is not None:
-            _check_choice("denoiser.library.name", self.denoiser.library.name, LIBRARIES)
-        _check_choice("pretraining.loss_weighting", self.pretraining.loss_weighting, LOSS_WEIGHTINGS)
-        if not 0 <= self.training.frozen_share <= 1:
-            raise ValueError(
-                f"{PLANS_KEY}.training.frozen_share must lie between 0 and 1, got {self.training.frozen_share}."
-            )
-        if self.contrastive.num_regions == 1:
-            raise ValueError(f"{PLANS_KEY}.contrastive.num_regions must be at least 2: regions are compared, got 1.")
-        for name, value in _numbers_that_must_be_positive(self).items():
-            if value <= 0:
-                raise ValueError(f"{PLANS_KEY}.{name} must be positive, got {value}.")
+        check_values(self, PLANS_KEY)
+        steps = self.denoiser.num_diffusion_steps
+        _check_timesteps("ensemble.timesteps", self.ensemble.timesteps, steps)
+        _check_timesteps("ensemble.single_timestep", (self.ensemble.single_timestep,), steps)
+        _check_drawn_timesteps(self.training, self.ensemble, steps)
+        _check_bands(self.pretraining.timestep_bands, steps)
+        _check_shares_and_sizes(self)
 
     @classmethod
     def from_plans(cls, configuration: Mapping[str, Any]) -> "DiffusionMethod":
@@ -208,7 +191,7 @@ class DiffusionMethod:
         Raises:
             ValueError: if the plans were not made by our planner or hold unknown or contradictory settings.
         """
-        return _from_dict(cls, _method_in(configuration), PLANS_KEY)
+        return from_dict(cls, _method_in(configuration), PLANS_KEY)
 
     def to_plans(self) -> dict[str, Any]:
         """The settings as they stand in the plans' JSON."""
@@ -227,7 +210,7 @@ class DiffusionMethod:
             for parent in parents:
                 part = part.setdefault(parent, {})
             part[name] = value
-        return _from_dict(type(self), values, PLANS_KEY)
+        return from_dict(type(self), values, PLANS_KEY)
 
 
 def timesteps_on_the_way(timesteps: Sequence[int], num_diffusion_steps: int) -> tuple[int, ...]:
@@ -295,52 +278,14 @@ def _check_bands(inner_edges: tuple[int, ...], num_diffusion_steps: int) -> None
         )
 
 
-def _check_choice(name: str, value: str | bool, allowed: tuple[str | bool, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{PLANS_KEY}.{name} must be one of {', '.join(map(str, allowed))}, got {value!r}.")
-
-
-def _numbers_that_must_be_positive(method: DiffusionMethod) -> dict[str, float]:
-    pretraining, training, ensemble = method.pretraining, method.training, method.ensemble
-    numbers: dict[str, float] = {"ensemble.images_per_pass": ensemble.images_per_pass}
-    if ensemble.head.finest_levels is not None:
-        numbers["ensemble.head.finest_levels"] = ensemble.head.finest_levels
-    for name in (
-        "num_epochs",
-        "num_iterations_per_epoch",
-        "batch_size",
-        "learning_rate",
-        "num_samples",
-        "min_snr_gamma",
-    ):
-        numbers[f"pretraining.{name}"] = getattr(pretraining, name)
-    if pretraining.max_hours is not None:
-        numbers["pretraining.max_hours"] = pretraining.max_hours
-    for setting in fields(method.contrastive):
-        if setting.name != "pretrained_checkpoint":
-            numbers[f"contrastive.{setting.name}"] = getattr(method.contrastive, setting.name)
-    for name in (
-        "num_epochs",
-        "num_iterations_per_epoch",
-        "num_val_iterations_per_epoch",
-        "learning_rate",
-        "denoiser_learning_rate",
-    ):
-        numbers[f"training.{name}"] = getattr(training, name)
-    return numbers
-
-
-def _from_dict(cls: type[Settings], values: Mapping[str, Any], where: str) -> Settings:
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ValueError(f"Unknown settings {unknown} in {where!r} of the plans. Allowed: {sorted(known)}.")
-    return cls(**{name: _read(known[name], value, f"{where}.{name}") for name, value in values.items()})
-
-
-def _read(setting: Field, value: Any, where: str) -> Any:
-    if isinstance(value, Mapping):
-        if setting.default_factory is dict:  # what stands in it is another library's
-            return dict(value)
-        return _from_dict(setting.metadata.get("settings", setting.default_factory), value, where)
-    return tuple(value) if isinstance(value, list) else value
+def _check_shares_and_sizes(method: DiffusionMethod) -> None:
+    share, kernel_size = method.training.frozen_share, method.ensemble.head.kernel_size
+    if not 0 <= share <= 1:
+        raise ValueError(f"{PLANS_KEY}.training.frozen_share must lie between 0 and 1, got {share}.")
+    if kernel_size % 2 == 0:
+        raise ValueError(
+            f"{PLANS_KEY}.ensemble.head.kernel_size must be odd, so that what a pixel depends on lies around it; got "
+            f"{kernel_size}."
+        )
+    if method.contrastive.num_regions == 1:
+        raise ValueError(f"{PLANS_KEY}.contrastive.num_regions must be at least 2: regions are compared, got 1.")

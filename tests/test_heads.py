@@ -1,7 +1,9 @@
 """Heads against a plain reference in float64: upsample every level, concatenate, one wide 1x1 convolution."""
 
+import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,12 +28,29 @@ SIZES = {
 # Nearest upsampling composes only where every factor is whole, as in every U-Net with transposed convolutions.
 CASES = [(name, how) for name in SIZES for how in ("nearest", "linear")]
 MODES = {("nearest", 2): "nearest", ("nearest", 3): "nearest", ("linear", 2): "bilinear", ("linear", 3): "trilinear"}
+PUBLISHED = HeadSettings(kernel_size=1)
+KINDS = {
+    "classifier": HeadSettings((5, 4), kernel_size=1),
+    "linear": HeadSettings((), kernel_size=1),
+    "neighbourhood": HeadSettings((5, 4), kernel_size=3),
+}
 Randn = Callable[..., Tensor]
 
 
 def pixelwise(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
     """A 1x1 convolution as a sum over channels."""
     return torch.einsum("oc,nc...->no...", weight.flatten(1), x) + bias.reshape(1, -1, *[1] * (x.ndim - 2))
+
+
+def neighbourhoodwise(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """A convolution, with zeros around the image, as a sum of 1x1 convolutions of shifted images."""
+    size, dimension = weight.shape[-1], x.ndim - 2
+    padded = functional.pad(x, [size // 2] * 2 * dimension)
+    y = bias.reshape(1, -1, *[1] * dimension)
+    for shift in itertools.product(range(size), repeat=dimension):
+        window = [slice(start, start + n) for start, n in zip(shift, x.shape[2:], strict=True)]
+        y = y + torch.einsum("oc,nc...->no...", weight[(..., *shift)], padded[(slice(None), slice(None), *window)])
+    return y
 
 
 def upsampled_and_concatenated(timesteps: list[list[Tensor]], interpolation: str) -> Tensor:
@@ -64,7 +83,7 @@ def reference(timesteps: list[list[Tensor]], interpolation: str, parameters: lis
         mean, variance = x.mean(pixels, keepdim=True), x.var(pixels, unbiased=False, keepdim=True)
         shape = (1, -1, *[1] * (x.ndim - 2))
         x = (x - mean) / (variance + 1e-5).sqrt() * gamma.reshape(shape) + beta.reshape(shape)
-        x = pixelwise(weight, bias, x)
+        x = neighbourhoodwise(weight, bias, x)
     return x
 
 
@@ -80,16 +99,16 @@ def in_double(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def make(
-    sizes: list[tuple[int, ...]], interpolation: str, hidden: tuple[int, ...], randomise: Callable
+    sizes: list[tuple[int, ...]], interpolation: str, settings: HeadSettings, randomise: Callable
 ) -> PixelClassifier:
-    head = PixelClassifier(CHANNELS, CLASSES, len(sizes[0]), HeadSettings(hidden, interpolation))
-    return randomise(head)
+    settings = replace(settings, interpolation=interpolation)
+    return randomise(PixelClassifier(CHANNELS, CLASSES, len(sizes[0]), settings))
 
 
 def make_concatenating(
-    sizes: list[tuple[int, ...]], interpolation: str, hidden: tuple[int, ...], randomise: Callable
+    sizes: list[tuple[int, ...]], interpolation: str, settings: HeadSettings, randomise: Callable
 ) -> ConcatenatingClassifier:
-    settings = HeadSettings(hidden, interpolation)
+    settings = replace(settings, interpolation=interpolation)
     return randomise(ConcatenatingClassifier(CHANNELS, CLASSES, len(sizes[0]), settings, NUM_TIMESTEPS))
 
 
@@ -114,12 +133,12 @@ def assert_equal_with_gradients(
         torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-4, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("hidden", [(5, 4), ()], ids=["classifier", "linear"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "interpolation"), CASES)
 def test_logits_and_gradients_equal_those_of_upsampling_and_concatenating(
-    name: str, interpolation: str, hidden: tuple[int, ...], randomise: Callable, randn: Randn
+    name: str, interpolation: str, kind: str, randomise: Callable, randn: Randn
 ) -> None:
-    head = make(SIZES[name], interpolation, hidden, randomise)
+    head = make(SIZES[name], interpolation, KINDS[kind], randomise)
     (levels,) = features_of(SIZES[name], 1, randn)
     wide_levels, wide_parameters = in_double(levels), in_double(parameters_in_order(head))
     expected = reference([wide_levels], interpolation, wide_parameters)
@@ -127,12 +146,12 @@ def test_logits_and_gradients_equal_those_of_upsampling_and_concatenating(
     assert_equal_with_gradients(head(levels), expected, ours, theirs, randn)
 
 
-@pytest.mark.parametrize("hidden", [(5, 4), ()], ids=["classifier", "linear"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "interpolation"), CASES)
 def test_concatenated_timesteps_equal_those_that_are_upsampled_and_concatenated(
-    name: str, interpolation: str, hidden: tuple[int, ...], randomise: Callable, randn: Randn
+    name: str, interpolation: str, kind: str, randomise: Callable, randn: Randn
 ) -> None:
-    head = make_concatenating(SIZES[name], interpolation, hidden, randomise)
+    head = make_concatenating(SIZES[name], interpolation, KINDS[kind], randomise)
     timesteps = features_of(SIZES[name], NUM_TIMESTEPS, randn)
     wide_timesteps, wide_parameters = [in_double(levels) for levels in timesteps], in_double(parameters_in_order(head))
     expected = reference(wide_timesteps, interpolation, wide_parameters)
@@ -144,7 +163,7 @@ def test_concatenated_timesteps_equal_those_that_are_upsampled_and_concatenated(
 
 @pytest.mark.parametrize("name", ["2d_odd", "3d"])
 def test_timesteps_that_come_some_at_a_time_add_up_to_all_at_once(name: str, randomise: Callable, randn: Randn) -> None:
-    head = make_concatenating(SIZES[name], "nearest", (5,), randomise)
+    head = make_concatenating(SIZES[name], "nearest", KINDS["classifier"], randomise)
     levels = [torch.stack(level) for level in zip(*features_of(SIZES[name], NUM_TIMESTEPS, randn), strict=True)]
     first, second = (
         head.projected([level[rows] for level in levels], rows.start) for rows in (slice(0, 2), slice(2, 3))
@@ -155,7 +174,7 @@ def test_timesteps_that_come_some_at_a_time_add_up_to_all_at_once(name: str, ran
 
 def test_features_of_coarse_levels_are_never_at_the_size_of_the_image(randn: Randn) -> None:
     # The features of the finest level alone are at the image's size; those of all levels would be three times as wide.
-    head = ConcatenatingClassifier((8, 8, 8), CLASSES, 2, HeadSettings((2,), "nearest"), NUM_TIMESTEPS)
+    head = ConcatenatingClassifier((8, 8, 8), CLASSES, 2, HeadSettings((2,), kernel_size=1), NUM_TIMESTEPS)
     levels = [randn(NUM_TIMESTEPS, 1, 8, *size) for size in SIZES["2d"]]
     widest = []
 
@@ -173,21 +192,21 @@ def test_features_of_coarse_levels_are_never_at_the_size_of_the_image(randn: Ran
 
 def test_linear_interpolation_is_exact_for_sizes_that_no_factor_connects(randomise: Callable, randn: Randn) -> None:
     sizes = [(3, 4), (5, 7), (9, 11)]
-    head = make(sizes, "linear", (5,), randomise)
+    head = make(sizes, "linear", KINDS["classifier"], randomise)
     levels = [randn(2, c, *size) for c, size in zip(CHANNELS, sizes, strict=True)]
     expected = reference([in_double(levels)], "linear", in_double(parameters_in_order(head)))
     torch.testing.assert_close(head(levels).double(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_in_eval_mode_batch_norm_takes_its_running_statistics(randomise: Callable, randn: Randn) -> None:
-    head = make(SIZES["2d"], "nearest", (5,), randomise).eval()
+    head = make(SIZES["2d"], "nearest", KINDS["classifier"], randomise).eval()
     levels = [randn(2, c, *size) for c, size in zip(CHANNELS, SIZES["2d"], strict=True)]
     alone = head([level[:1] for level in levels])
     torch.testing.assert_close(head(levels)[:1], alone, rtol=1e-5, atol=1e-5)
 
 
 def test_interpolations_differ(randomise: Callable, randn: Randn) -> None:
-    nearest, linear = (make(SIZES["2d"], how, (), randomise).eval() for how in ("nearest", "linear"))
+    nearest, linear = (make(SIZES["2d"], how, KINDS["linear"], randomise).eval() for how in ("nearest", "linear"))
     levels = [randn(1, c, *size) for c, size in zip(CHANNELS, SIZES["2d"], strict=True)]
     assert (nearest(levels) - linear(levels)).abs().mean() > 0.1
 
@@ -203,7 +222,7 @@ def test_initial_weights_of_every_level_are_those_of_one_whole_layer() -> None:
 
 
 def test_initial_weights_of_concatenated_timesteps_are_those_of_one_whole_layer() -> None:
-    head = ConcatenatingClassifier((64, 32), 2, 2, HeadSettings(), 8)
+    head = ConcatenatingClassifier((64, 32), 2, 2, PUBLISHED, 8)
     fan_in = 8 * (64 + 32)
     for convolution in head.seg_layers[0].convolutions:
         assert convolution.weight.std().item() == pytest.approx(1 / math.sqrt(3 * fan_in), rel=0.05)
@@ -211,25 +230,25 @@ def test_initial_weights_of_concatenated_timesteps_are_those_of_one_whole_layer(
 
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_head_has_as_many_parameters_as_the_published_classifier(dimension: int) -> None:
-    head = PixelClassifier((512, 256, 128, 64), 2, dimension, HeadSettings())
+    head = PixelClassifier((512, 256, 128, 64), 2, dimension, PUBLISHED)
     expected = 960 * 128 + 128 + 2 * 128 + 128 * 32 + 32 + 2 * 32 + 32 * 2 + 2
     assert sum(p.numel() for p in head.parameters()) == expected
 
 
 @pytest.mark.parametrize("num_timesteps", [3, 8])
 def test_ledms_head_has_as_many_parameters_as_the_published_classifier(num_timesteps: int) -> None:
-    head = ConcatenatingClassifier((512, 256, 128, 64), 1, 2, HeadSettings(), num_timesteps)
+    head = ConcatenatingClassifier((512, 256, 128, 64), 1, 2, PUBLISHED, num_timesteps)
     expected = num_timesteps * 960 * 128 + 128 + 2 * 128 + 128 * 32 + 32 + 2 * 32 + 32 + 1
     assert sum(p.numel() for p in head.parameters()) == expected
 
 
 def test_every_name_carries_what_nnunets_loader_leaves_alone() -> None:
-    shared = PixelClassifier(CHANNELS, CLASSES, 2, HeadSettings())
-    concatenating = ConcatenatingClassifier(CHANNELS, CLASSES, 2, HeadSettings(), NUM_TIMESTEPS)
+    shared = PixelClassifier(CHANNELS, CLASSES, 2, PUBLISHED)
+    concatenating = ConcatenatingClassifier(CHANNELS, CLASSES, 2, PUBLISHED, NUM_TIMESTEPS)
     network = nn.ModuleDict({"shared": shared, "concatenating": concatenating})
     assert all(".seg_layers." in name for name in network.state_dict())
 
 
 def test_a_missing_level_is_refused(randn: Randn) -> None:
     with pytest.raises(ValueError):
-        PixelClassifier(CHANNELS, CLASSES, 2, HeadSettings())([randn(1, 4, 4, 4)])
+        PixelClassifier(CHANNELS, CLASSES, 2, PUBLISHED)([randn(1, 4, 4, 4)])

@@ -30,7 +30,7 @@ UNUSUAL = DiffusionMethod(
     ),
     PretrainingSettings(7, 3, 5, 1e-3, 9, 2.0, 0.99, 0.5, 8, (3, 40), 2, 4, 11, 99),
     EnsembleSettings(
-        "a.Network", (2, 30), 5, "concatenated_features", "sigmoid", False, 7, 3, HeadSettings((), "linear", 2)
+        "a.Network", (2, 30), 5, "concatenated_features", "sigmoid", False, 7, 3, HeadSettings((), 5, "linear", 2)
     ),
     TrainingSettings(2, 4, 6, "SGD", 0.1, 0.2, True, 0.3),
     (0, 2),
@@ -64,6 +64,7 @@ def test_plans_hold_every_setting_in_words_that_json_knows() -> None:
     assert written["ensemble"]["timesteps"] == [1, 10, 25, 50, 200, 400, 600, 800]
     assert written["ensemble"]["head"] == {
         "hidden_features": [128, 32],
+        "kernel_size": 3,
         "interpolation": "nearest",
         "finest_levels": None,
     }
@@ -142,6 +143,9 @@ def test_an_unknown_setting_is_named_with_its_place(settings: dict, message: str
             "timesteps_per_image must lie between 1 and 2, .*; got 3",
         ),
         ({"training": {"frozen_share": 1.5}}, "training.frozen_share must lie between 0 and 1, got 1.5"),
+        ({"ensemble": {"head": {"kernel_size": 2}}}, "ensemble.head.kernel_size must be odd, .*; got 2"),
+        ({"training": {"learning_rate": "fast"}}, "training.learning_rate must be positive, got fast"),
+        ({"training": {"num_epochs": None}}, "training.num_epochs must be positive, got None"),
         ({"ensemble": {"images_per_pass": 0}}, "ensemble.images_per_pass must be positive, got 0"),
         ({"pretraining": {"num_epochs": 0}}, "pretraining.num_epochs must be positive"),
         ({"pretraining": {"num_iterations_per_epoch": 0}}, "pretraining.num_iterations_per_epoch must be positive"),
@@ -169,7 +173,7 @@ def test_the_first_and_the_last_timestep_are_allowed(timesteps: tuple[int, ...])
 
 def test_options_change_what_their_path_names_and_nothing_else() -> None:
     changed = UNUSUAL.with_options({"ensemble.head.interpolation": "nearest", "mirror_axes": None})
-    assert changed.ensemble.head == HeadSettings((), "nearest", 2)
+    assert changed.ensemble.head == HeadSettings((), 5, "nearest", 2)
     assert changed.mirror_axes is None
     assert changed.with_options({"ensemble.head.interpolation": "linear", "mirror_axes": (0, 2)}) == UNUSUAL
 

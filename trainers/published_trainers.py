@@ -16,6 +16,7 @@ TEDM = {
     "ensemble.fusion": MEAN_PREDICTION,
     "ensemble.adds_noise": True,
     "ensemble.head.hidden_features": (128, 32),
+    "ensemble.head.kernel_size": 1,
     "ensemble.head.interpolation": "nearest",
     "ensemble.head.finest_levels": None,
     "training.fine_tune_denoiser": False,
