@@ -6,6 +6,7 @@ at the resolution of the plans. They are brought to the input's geometry one tim
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -74,6 +75,8 @@ def predict(
     how = {"model": str(model_folder.resolve()), "denoiser": denoiser, **settings.to_json()}
     if continue_prediction:
         target.check_continues(how)
+    else:
+        target.forget(cases)
     target.begin(how, plans.plans, model.dataset_json)
     for position, (case, files) in enumerate(cases.items(), start=1):
         is_new = not (continue_prediction and target.has(case))
@@ -98,7 +101,9 @@ def find_cases(folder: Path, model: TrainedModel) -> dict[str, list[Path]]:
     if not cases:
         raise ValueError(f"{folder} holds no image named CASE_0000{ending}, which the model was trained on.")
     first = next(iter(cases.values()))
-    _preprocessed(model, first)  # one RGB file may hold three channels; only reading tells
+    with _readable(first):  # one RGB file may hold three channels; only reading tells
+        images, _ = model.predictor.plans_manager.image_reader_writer_class().read_images(list(map(str, first)))
+    _check_channels(images, first, model)
     problems = [
         problem for case, files in cases.items() if (problem := naming_problem(case, files, {len(first)}, ending))
     ]
@@ -124,20 +129,37 @@ def _predict_case(model: TrainedModel, files: Sequence[Path], output: CaseFiles)
     )
 
 
+def _check_channels(images: np.ndarray, files: Sequence[Path], model: TrainedModel) -> None:
+    if len(images) != model.num_channels:
+        raise ValueError(
+            f"{', '.join(map(str, files))}: {len(images)} channel(s), the model was trained on {model.num_channels}."
+        )
+
+
 def _preprocessed(model: TrainedModel, files: Sequence[Path]) -> tuple[Tensor, dict[str, Any]]:
     """An image (channels, *space) as in training, and what is needed to take its prediction back."""
     predictor = model.predictor
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
-    names = [str(file) for file in files]
-    try:
+    with _readable(files):
         image, _, properties = preprocessor.run_case(
-            names, None, predictor.plans_manager, predictor.configuration_manager, model.dataset_json
+            list(map(str, files)),
+            None,
+            predictor.plans_manager,
+            predictor.configuration_manager,
+            model.dataset_json,
         )
-    except Exception as error:  # of whatever library reads them
-        raise ValueError(f"{', '.join(names)} cannot be read ({_in_words(error)}).") from error
-    if len(image) != model.num_channels:
-        raise ValueError(f"{', '.join(names)}: {len(image)} channel(s), the model has {model.num_channels}.")
+    _check_channels(image, files, model)
     return torch.as_tensor(image), properties
+
+
+@contextmanager
+def _readable(files: Sequence[Path]) -> Iterator[None]:
+    """Names the files if they cannot be read; the libraries that read them raise errors of any kind."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{', '.join(map(str, files))} cannot be read ({reason}).") from error
 
 
 def _write_prediction(
@@ -193,7 +215,3 @@ def _means(values: np.ndarray | None, foreground: np.ndarray) -> tuple[float | N
     if values is None:
         return None, None
     return float(values.mean()), float(values[foreground].mean()) if foreground.any() else None
-
-
-def _in_words(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -104,6 +104,11 @@ class PredictionFolder:
                 f"{self.folder} was predicted with other settings ({'; '.join(differing)}). Continue with the "
                 "same ones, name another folder, or leave out --continue_prediction."
             )
+
+    def forget(self, cases: Iterable[str]) -> None:
+        """What lies there of these cases no longer counts as written, so that two models never share a table."""
+        for case in cases:
+            self._scores_file(self.folder, case).unlink(missing_ok=True)
 
     def has(self, case: str) -> bool:
         """Whether a case was written to the end."""

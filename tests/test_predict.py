@@ -282,6 +282,17 @@ def test_a_case_that_fails_leaves_no_file(
     assert files == {"prediction.json", "plans.json", "dataset.json"}
 
 
+def test_a_new_prediction_that_is_cut_short_does_not_leave_old_cases_to_be_continued_with(
+    model_folder: Callable, images: Callable, tmp_path: Path
+) -> None:
+    model, cases = model_folder(folds=(0, 1)), images(num_cases=3)
+    output = run(cases, tmp_path / "out", model)
+    second = PredictionSettings((1,), device="cpu")
+    next(predict(cases, output, model, second))  # and no further
+    found = list(predict(cases, output, model, second, continue_prediction=True))
+    assert [case.is_new for case in found] == [False, True, True]
+
+
 def test_other_settings_do_not_continue_a_prediction(model_folder: Callable, images: Callable, tmp_path: Path) -> None:
     model, cases = model_folder(folds=(0, 1)), images(num_cases=1)
     output = run(cases, tmp_path / "out", model)

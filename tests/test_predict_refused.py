@@ -27,7 +27,10 @@ def run(images: Path, output: Path, model: Path, settings: PredictionSettings = 
         (lambda images: (images / "case_1_0001.nii.gz").unlink(), r"case_1_0000.*has 1 channel file\(s\), expected 2"),
         (lambda images: (images / "case_1_0000.nii.gz").unlink(), "numbered from _0000 without gaps"),
         (lambda images: [file.unlink() for file in images.iterdir()], r"no image named CASE_0000\.nii\.gz"),
-        (lambda images: [file.unlink() for file in images.glob("*_0001*")], r"1 channel\(s\), the model has 2"),
+        (
+            lambda images: [file.unlink() for file in images.glob("*_0001*")],
+            r"1 channel\(s\), the model was trained on 2",
+        ),
         (lambda images: (images / "case_0_0000.nii.gz").write_bytes(b"x"), r"case_0_0000\.nii\.gz.* cannot be read"),
     ],
 )
