@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nnunet_diffusion_ensemble import __version__
+from nnunet_diffusion_ensemble import __version__, cli_predict
 
 DENOISER_HELP = "checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer, or name of a shipped denoiser"
 USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
@@ -215,6 +215,11 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--timestep", type=int, help="instead, for nnUNetTrainer -pretrained_weights: the U-Net at it")
 
 
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    text = "nnU-Net's prediction with probability, entropy, timesteps and a score for unusual images"
+    cli_predict.add_arguments(_command(commands, "predict", cli_predict.run, text))
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -249,6 +254,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_register, _add_convert, _add_plan, _add_preprocess, _add_sample, _add_export, _add_demo):
         add(commands)
+    _add_predict(commands)
     return parser
 
 

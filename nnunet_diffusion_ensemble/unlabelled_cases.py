@@ -8,7 +8,7 @@ from pathlib import Path
 UNLABELLED_IMAGES = "imagesUn"
 
 
-def _group_by_case(folder: Path, file_ending: str) -> tuple[dict[str, list[Path]], list[Path]]:
+def group_by_case(folder: Path, file_ending: str) -> tuple[dict[str, list[Path]], list[Path]]:
     """The files named CASE_XXXX plus ending, by case and in the order of their channels; and everything else.
     Hidden files are skipped: macOS leaves a `._` file beside each image on some disks."""
     pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(file_ending)}")
@@ -27,7 +27,7 @@ def labelled_file_counts(raw_dataset_folder: Path, dataset_json: dict) -> dict[s
     """How many image files each labelled case has."""
     if "dataset" in dataset_json:
         return {case: len(files["images"]) for case, files in dataset_json["dataset"].items()}
-    cases, _ = _group_by_case(raw_dataset_folder / "imagesTr", dataset_json["file_ending"])
+    cases, _ = group_by_case(raw_dataset_folder / "imagesTr", dataset_json["file_ending"])
     return {case: len(files) for case, files in cases.items()}
 
 
@@ -41,7 +41,7 @@ def _is_spacing_file(path: Path, file_ending: str) -> bool:
     return path.suffix == ".json" and file_ending in (".tif", ".tiff")
 
 
-def _naming_problem(case: str, images: list[Path], allowed_counts: Collection[int], file_ending: str) -> str | None:
+def naming_problem(case: str, images: list[Path], allowed_counts: Collection[int], file_ending: str) -> str | None:
     channels = [path.name.removesuffix(file_ending)[-4:] for path in images]
     found = ", ".join(path.name for path in images)
     if case.endswith("_seg"):
@@ -75,7 +75,7 @@ def find_unlabelled_cases(raw_dataset_folder: Path, dataset_json: dict) -> dict[
             missing or surplus channel files.
     """
     raw_dataset_folder, ending = Path(raw_dataset_folder), dataset_json["file_ending"]
-    cases, others = _group_by_case(raw_dataset_folder / UNLABELLED_IMAGES, ending)
+    cases, others = group_by_case(raw_dataset_folder / UNLABELLED_IMAGES, ending)
     # One RGB file may hold three channels: labelled cases show how many files there are to a case.
     counts = set(islice(labelled_file_counts(raw_dataset_folder, dataset_json).values(), 1))
     counts = counts or {1, number_of_channels(dataset_json)}
@@ -83,9 +83,7 @@ def find_unlabelled_cases(raw_dataset_folder: Path, dataset_json: dict) -> dict[
     problems = [
         f"{path.name}: expected a file named CASE_0000{ending}" for path in others if not _is_spacing_file(path, ending)
     ]
-    problems += [
-        problem for case, images in cases.items() if (problem := _naming_problem(case, images, counts, ending))
-    ]
+    problems += [problem for case, images in cases.items() if (problem := naming_problem(case, images, counts, ending))]
     raise_listing(f"Rename or remove these in {raw_dataset_folder / UNLABELLED_IMAGES}:", problems)
     return cases
 
