@@ -53,6 +53,8 @@ def _named_values(pairs: Sequence[str] | None) -> dict[str, int] | None:
 # Options of `plan` that change a setting of the method: option, path in the plans, type, several values, help.
 METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
     ("--timesteps", "ensemble.timesteps", int, True, "timesteps of the ensemble, e.g. 1 50 200 400"),
+    ("--single-timestep", "ensemble.single_timestep", int, False, "the one timestep of SingleTimestepTrainer (1)"),
+    ("--timesteps-per-image", "training.timesteps_per_image", int, False, "so many drawn in training, instead of all"),
     ("--hidden-features", "ensemble.head.hidden_features", int, True, "hidden layers of the head, e.g. 128 32"),
     ("--interpolation", "ensemble.head.interpolation", str, False, "how coarse features reach image size"),
     ("--images-per-pass", "ensemble.images_per_pass", int, False, "noised images in one pass of the denoiser"),

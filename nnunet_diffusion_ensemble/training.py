@@ -134,6 +134,10 @@ class DiffusionTrainer(nnUNetTrainer):
         position in the global batch and further numbers, so that neither a restart nor processes change them."""
         return seeded_generator(device or self.device, seed, self.iteration, self.share.start + image, *numbers)
 
+    def generators(self, seed: int, num_images: int, *numbers: int) -> list[torch.Generator]:
+        """Those of all images of this process's batch."""
+        return [self.generator(seed, image, *numbers) for image in range(num_images)]
+
     def noise(self, image_shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
         """Standard normal noise for each image, (N, *image_shape)."""
         return torch.stack([torch.randn(*image_shape, device=self.device, generator=g) for g in generators])

@@ -37,14 +37,24 @@ def test_the_pretraining_network_compiles_without_a_graph_break(architecture, si
         torch.testing.assert_close(found, expected)
 
 
-def test_the_ensemble_network_compiles_without_a_graph_break(architecture, size_of, randomise, randn):
-    method = DiffusionMethod().with_options({"ensemble.timesteps": (1, 50, 400)})
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ensemble.fusion": "concatenated_features", "ensemble.images_per_pass": 2},
+        {"ensemble.adds_noise": False, "ensemble.head.finest_levels": 1, "training.fine_tune_denoiser": True},
+    ],
+    ids=["mean", "concatenated", "fine-tuned"],
+)
+def test_the_ensemble_network_compiles_without_a_graph_break(options, architecture, size_of, randomise, randn):
+    method = DiffusionMethod().with_options({"ensemble.timesteps": (1, 50, 400), **options})
     size = size_of("2d")
     network = randomise(TimestepEnsembleNetwork(architecture("2d"), 1, 2, method, size)).eval()
-    images, noise = randn(2, 1, *size), randn(3, 2, 1, *size)
+    images, timesteps = randn(2, 1, *size), network.timesteps[:, None].expand(-1, 2)
+    noise = randn(3, 2, 1, *size) if method.ensemble.adds_noise else None
     torch.testing.assert_close(compiled(network)(images), network(images))
-    timesteps = network.timesteps[:, None].expand(-1, 2)
-    torch.testing.assert_close(compiled(network)(images, noise, timesteps), network(images, noise, timesteps))
+    found, expected = compiled(network)(images, noise, timesteps), network(images, noise, timesteps)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("topology", ["2d", "3d_anisotropic"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
@@ -160,6 +161,31 @@ def test_volumes_of_several_channels_are_trained_on_and_predicted(
     assert prediction.shape == (2, 3, *size_of(topology))
     if averaging == "softmax":
         torch.testing.assert_close(prediction.exp().sum(1), torch.ones(2, *size_of(topology)))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_order_of_nnunets_tiles_does_not_matter(
+    name: str, started: Callable, randn: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, image = started(name), randn(1, 1, 40, 28)
+    network = trainer.network.eval()
+    with torch.no_grad():  # certainty would hide differences
+        largest = network.timestep_logits(image[..., :16, :16]).abs().max()
+        for parameter in network.head.seg_layers[-1].parameters():
+            parameter.mul_(3 / largest)
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    configuration, dataset = trainer.configuration_manager, trainer.dataset_json
+    predictor.manual_initialization(network, trainer.plans_manager, configuration, None, dataset, name, None)
+    tiles = predictor._internal_get_sliding_window_slicers
+    found = []
+    for order in (1, -1):
+        monkeypatch.setattr(
+            predictor, "_internal_get_sliding_window_slicers", lambda size, order=order: tiles(size)[::order]
+        )
+        found.append(predictor.predict_sliding_window_return_logits(image).float())
+    assert len(tiles(image.shape[1:])) > 10
+    # nnU-Net adds them up in float16.
+    torch.testing.assert_close(*found, rtol=0, atol=0.1 * found[0].std().item())
 
 
 def test_the_fine_tuned_denoiser_has_a_learning_rate_of_its_own_that_falls_alike(started: Callable) -> None:

@@ -94,7 +94,7 @@ class DiffusionPretrainTrainer(ImagePretrainTrainer):
         return schedule.loss_weights(timesteps, settings.loss_weighting, settings.min_snr_gamma)
 
     def _draw_noise_and_timesteps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        generators = [self.generator(self.method.pretraining.seed, i) for i in range(len(images))]
+        generators = self.generators(self.method.pretraining.seed, len(images))
         noise = self.noise(images.shape[1:], generators)
         num_steps = self.method.denoiser.num_diffusion_steps
         drawn = [torch.randint(num_steps, (1,), device=self.device, generator=g) for g in generators]
