@@ -116,7 +116,7 @@ class PredictionFolder:
 
     @contextmanager
     def new_case(self, case: str) -> Iterator["CaseFiles"]:
-        """Files that appear together when the block ends, the scores last, which mark it as whole; if it fails, none."""
+        """Files that appear together when the block ends, the scores last, which vouch for them; if it fails, none."""
         unfinished = self.folder / f"{UNFINISHED}{case}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
