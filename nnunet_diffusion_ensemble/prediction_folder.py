@@ -116,14 +116,14 @@ class PredictionFolder:
 
     @contextmanager
     def new_case(self, case: str) -> Iterator["CaseFiles"]:
-        """Files that appear together when the block ends, the segmentation last; if it fails, none of them."""
+        """Files that appear together when the block ends, the scores last, which vouch for them; if it fails, none."""
         unfinished = self.folder / f"{UNFINISHED}{case}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
             yield CaseFiles(self, unfinished, case)
             files = [path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file()]
-            for file in sorted(files, key=lambda path: len(path.parts), reverse=True):
+            for file in sorted(files, key=lambda path: path.parts[0] == SCORES):
                 (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(unfinished / file, self.folder / file)
         finally:

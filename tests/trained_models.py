@@ -68,7 +68,7 @@ def model_folder(make_trainer: Callable, randomise: Callable, tmp_path: Path) ->
 
 
 def _with_varied_predictions(network: Any) -> None:
-    """Scales the head's last layer: random weights are certain of one class everywhere."""
+    """Centres and scales the head's last layer: random weights are certain of one class everywhere."""
     if not hasattr(network, "timestep_logits"):
         return
     size = [2 * divisor for divisor in network.denoiser.unet.size_divisors]
@@ -76,10 +76,10 @@ def _with_varied_predictions(network: Any) -> None:
     image = torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
     last = network.head.seg_layers[-1]
     with torch.no_grad():
-        for _ in range(2):  # first the scale of the logits of each class, then their middle
-            of_class = network.eval().timestep_logits(image).transpose(0, 2).flatten(1)
-            last.weight.mul_(2 / of_class.std(1).reshape(-1, *[1] * (last.weight.ndim - 1)))
-            last.bias.mul_(2 / of_class.std(1)).sub_(2 * of_class.median(1).values / of_class.std(1))
+        of_class = network.eval().timestep_logits(image).transpose(0, 2).flatten(1)
+        gain = 2 / of_class.std(1)
+        last.weight.mul_(gain.reshape(-1, *[1] * (last.weight.ndim - 1)))
+        last.bias.mul_(gain).sub_(gain * of_class.median(1).values)
 
 
 def save_volume(file: Path, seed: int, shape: tuple[int, ...] = (3, 22, 19)) -> None:
