@@ -1,7 +1,7 @@
 """Preprocessing of unlabelled images at scale: images a second, memory at 200 and at 1,000, restart after a kill.
 
     python benchmarks/preprocessing.py DATA WORK [--processes 1] [--counts 200 1000]      # DATA as in xrays.py
-    python benchmarks/preprocessing.py start WORK --cases 100000         # time until a training finds all complete
+    python benchmarks/preprocessing.py start WORK --cases 100000         # until a training finds all complete
 
 The first runs `nnunet-diffusion convert`, `plan` and `preprocess` on Montgomery's images and the unlabelled ones.
 """
@@ -14,6 +14,8 @@ import signal
 import subprocess
 import sys
 import time
+import timeit
+import tracemalloc
 from pathlib import Path
 
 PLANS, FOLDER = "Preprocessing", "preprocessed/Dataset001_Xrays/nnUNetPlans_2d_unlabelled"
@@ -103,7 +105,10 @@ def measure(data: Path, work: Path, counts: list[int], processes: int) -> None:
 
 
 def measure_start(work: Path, num_cases: int) -> None:
-    """Time that finding all cases complete takes, with records as preprocessing writes them beside small files."""
+    """Time that finding all cases complete takes, with records as preprocessing writes them beside small files; memory
+    of the list of cases, and time to draw a batch from it as nnU-Net's data loader does."""
+    import numpy as np
+
     from nnunet_diffusion_ensemble import unlabelled
     from nnunet_diffusion_ensemble.unlabelled_cases import find_unlabelled_cases
 
@@ -119,13 +124,21 @@ def measure_start(work: Path, num_cases: int) -> None:
         record = {"files": unlabelled._source_state(case, [image]), "preprocessing": "plans", "written_sizes": [5, 5]}
         (folder / f"{case}.pkl").write_bytes(pickle.dumps({"spacing": (999.0, 1.0, 1.0), unlabelled.RECORD: record}))
     job = unlabelled.PreprocessingJob(folder, None, None, {}, "plans")
+    channels = {"channel_names": {"0": "x"}, "file_ending": ".png"}
     start = time.monotonic()
-    cases = find_unlabelled_cases(raw, {"channel_names": {"0": "x"}, "file_ending": ".png"})
+    cases = find_unlabelled_cases(raw, channels)
     listed = time.monotonic()
     done = sum(
         unlabelled._is_complete(job, case, unlabelled._source_state(case, files)) for case, files in cases.items()
     )
     print(f"{done} cases: listed in {listed - start:.1f} s, found complete in {time.monotonic() - listed:.1f} s")
+    tracemalloc.start()
+    cases = find_unlabelled_cases(raw, channels)
+    print(f"the list takes {tracemalloc.get_traced_memory()[0] / 1e6:.0f} MB")
+    tracemalloc.stop()
+    names = np.array(list(cases))
+    drawing = timeit.timeit(lambda: np.random.choice(names, 16), number=2000) / 2000
+    print(f"a batch of 16 names is drawn in {1e6 * drawing:.0f} microseconds")
 
 
 def main() -> None:

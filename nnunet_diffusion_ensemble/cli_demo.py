@@ -55,7 +55,7 @@ TARGET = Hospital("shenzhen", "Dataset003_Shenzhen", "Shenzhen, another hospital
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Sizes of the demo; the defaults are small, so that it is a matter of minutes on a CPU.
+    """Sizes of the demo; the defaults are small enough for a CPU.
 
     `pretrain`: whether it pretrains a denoiser of its own; otherwise it takes the one that ships with the package, for
     smaller images.

@@ -93,7 +93,7 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         plan = super().get_plans_for_configuration(
             spacing, shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
-        plan["median_image_size_in_voxels"] = median_shape
+        plan["median_image_size_in_voxels"] = median_shape  # of the images, whatever patches were to cover
         self.adapt_plan(plan, approximate_n_voxels_dataset)
         if self.options.batch_size is not None:
             plan["batch_size"] = self.options.batch_size

@@ -9,6 +9,7 @@ import pytest
 import torch
 from planning_data import make_dataset
 
+from nnunet_diffusion_ensemble import plan_single
 from nnunet_diffusion_ensemble.cli import main
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork
@@ -65,6 +66,16 @@ def test_without_that_size_patch_and_spacing_are_nnunets_and_fit_both_networks(b
     assert all(n % 8 == 0 and n % stride == 0 for n, stride in zip(planned["patch_size"], strides, strict=True))
     assert all(0 <= n - size < 16 for n, size in zip(planned["patch_size"], (80, 70), strict=True))
     assert planned["spacing"] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("size", "told"), [([64, 64], False), ([48, 64], True)])
+def test_without_mm_a_denoiser_of_much_smaller_images_is_warned_of(
+    by_monai: Make, plan, caplog, monkeypatch, size, told
+) -> None:
+    monkeypatch.setattr(plan_single, "WITHOUT_MM", ("SimpleITKIO",))
+    planned = plan(by_monai(further={"image_size": size}).source)["configurations"]["2d"]
+    assert planned["median_image_size_in_voxels"] == [80, 70]
+    assert ("resize yours to" in caplog.text) is told  # 80 / 48 is more than 1.5
 
 
 def test_each_channel_is_scaled_by_its_own_normalisation(by_monai: Make, plan) -> None:
