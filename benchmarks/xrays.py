@@ -20,9 +20,10 @@ from pathlib import Path
 from statistics import mean
 
 LABEL_COUNTS = (1, 3, 6, 12, 24)
-ITERATIONS_PER_EPOCH = 50
+ITERATIONS_PER_EPOCH = 100
 MEASURED_ITERATIONS = 20
 DOMAINS = ("montgomery", "shenzhen")
+LENGTH = ("iterations", "seconds")
 
 
 def prepare(data: Path, work: Path, size: int, dataset: str) -> None:
@@ -64,8 +65,17 @@ def make_trainer(dataset: str, trainer: str, plans: str, fold: int):
     return made
 
 
-def train(dataset: str, trainer: str, plans: str, fold: int, seconds: float) -> dict[str, float]:
-    """Measures some iterations, then trains for as many epochs as fit, so that the learning rate falls to its end."""
+def train(dataset: str, trainer: str, plans: str, fold: int, num_epochs: int) -> dict[str, float]:
+    """Trains, and says how long that took."""
+    made = make_trainer(dataset, trainer, plans, fold)
+    made.num_epochs = num_epochs
+    start = time.process_time()
+    made.run_training()
+    return {"seconds": round(time.process_time() - start), "iterations": num_epochs * ITERATIONS_PER_EPOCH}
+
+
+def epochs_in(seconds: float, dataset: str, trainer: str, plans: str, fold: int) -> int:
+    """Measures some iterations; so many epochs fit that the learning rate falls to its end in that time."""
     probe = make_trainer(dataset, trainer, plans, fold)
     probe.on_train_start()
     probe.on_train_epoch_start()
@@ -74,14 +84,18 @@ def train(dataset: str, trainer: str, plans: str, fold: int, seconds: float) -> 
             start = time.process_time()
         probe.train_step(next(probe.dataloader_train))
     per_iteration = (time.process_time() - start) / MEASURED_ITERATIONS
-    made = make_trainer(dataset, trainer, plans, fold)
-    made.num_epochs = max(1, round(seconds / per_iteration / (ITERATIONS_PER_EPOCH + 1)))
-    start = time.process_time()
-    made.run_training()
-    return {"seconds": round(time.process_time() - start), "iterations": made.num_epochs * ITERATIONS_PER_EPOCH}
+    return max(1, round(seconds / per_iteration / (ITERATIONS_PER_EPOCH + 1)))
 
 
-def study(work: Path, dataset: str, plans: str, trainers: list[str], folds: list[int], seconds: float) -> None:
+def study(
+    work: Path,
+    dataset: str,
+    plans: str,
+    trainers: list[str],
+    folds: list[int],
+    seconds: float,
+    num_epochs: int | None,
+) -> None:
     """One training and its Dice on both hospitals for each trainer and fold; a file for each, so that it can go on."""
     results = work / "study"
     results.mkdir(exist_ok=True)
@@ -93,7 +107,8 @@ def study(work: Path, dataset: str, plans: str, trainers: list[str], folds: list
             except FileExistsError:
                 continue
             try:
-                row = train(dataset, trainer, plans, fold, seconds)
+                epochs = num_epochs or epochs_in(seconds, dataset, trainer, plans, fold)
+                row = train(dataset, trainer, plans, fold, epochs)
                 model = Path(os.environ["nnUNet_results"]) / dataset / f"{trainer}__{plans}__2d"
                 row |= {domain: predict_and_score(model, work, domain, fold, None) for domain in DOMAINS}
                 file.write_text(json.dumps(row))
@@ -107,17 +122,18 @@ def table(results: Path, plans: str, trainers: list[str], folds: list[int]) -> s
     """Mean Dice over seeds (lowest to highest), for each number of labels and hospital."""
     counts = sorted({LABEL_COUNTS[fold % len(LABEL_COUNTS)] for fold in folds})
     heads = [f"n = {n}, {domain.capitalize()}" for n in counts for domain in DOMAINS]
-    lines = ["| trainer | " + " | ".join(heads) + " | iterations |", "|---" * (len(heads) + 2) + "|"]
+    lines = ["| " + " | ".join(["trainer", *heads, *LENGTH]) + " |", "|---" * (len(heads) + 3) + "|"]
     for trainer in trainers:
-        cells, iterations = [], []
+        cells, trainings = [], []
         for n in counts:
             files = [results / f"{trainer}__{plans}__{f}.json" for f in folds if LABEL_COUNTS[f % 5] == n]
             rows = [json.loads(file.read_text()) for file in files if file.is_file() and file.stat().st_size]
-            iterations += [row["iterations"] for row in rows]
+            trainings += rows
             for domain in DOMAINS:
                 dice = [row[domain] for row in rows]
                 cells.append(f"{mean(dice):.3f} ({min(dice):.3f}-{max(dice):.3f})" if dice else "")
-        lines.append(f"| {trainer} | " + " | ".join(cells) + f" | {round(mean(iterations)) if iterations else ''} |")
+        length = [f"{round(mean(row[key] for row in trainings))}" if trainings else "" for key in LENGTH]
+        lines.append(f"| {trainer} | " + " | ".join([*cells, *length]) + " |")
     return "\n".join(lines)
 
 
@@ -174,13 +190,14 @@ def main() -> None:
     parser.add_argument("--trainers", nargs="+", default=[])
     parser.add_argument("--folds", type=int, nargs="+", default=[])
     parser.add_argument("--seconds", type=float, default=150)
+    parser.add_argument("--epochs", type=int, help=f"of {ITERATIONS_PER_EPOCH} iterations, instead of --seconds")
     parser.add_argument("--timesteps", action="store_true")
     args = parser.parse_args()
     work = Path(args.paths[0])
     if args.step == "prepare":
         prepare(work, Path(args.paths[1]), args.size, args.dataset)
     elif args.step == "study":
-        study(work, args.dataset, args.paths[1], args.trainers, args.folds, args.seconds)
+        study(work, args.dataset, args.paths[1], args.trainers, args.folds, args.seconds, args.epochs)
     else:
         trainer, plans, fold = args.paths[1:]
         evaluate(work, args.dataset, trainer, plans, int(fold), args.timesteps)
