@@ -84,19 +84,10 @@ class TimestepTrainer(SegmentationTrainer):
             groups.append({"params": denoiser, "lr": settings.denoiser_learning_rate})
         return groups
 
-    def on_train_epoch_start(self) -> None:
-        """nnU-Net's. A denoiser that is to be fine-tuned waits until the head has learned something."""
-        super().on_train_epoch_start()
-        if self.current_epoch < self.method.training.frozen_share * self.num_epochs:
-            for group in self.optimizer.param_groups[1:]:
-                group["lr"] = 0.0
-
     @property
     def num_drawn_timesteps(self) -> int:
         """How many timesteps each image of an iteration is noised to."""
-        settings = self.method.training
-        everything = 1 if settings.timestep_range else len(self.method.ensemble.timesteps)
-        return settings.timesteps_per_image or everything
+        return self.method.training.timesteps_per_image or len(self.method.ensemble.timesteps)
 
     def train_step(self, batch: dict) -> dict:
         images = batch["data"].to(self.device, non_blocking=True)
@@ -121,32 +112,27 @@ class TimestepTrainer(SegmentationTrainer):
 
         Args:
             images: (N, C, *space).
-            which: numbers of the pass among the timesteps of an iteration.
+            which: positions of the pass among the timesteps of an iteration.
 
         Returns:
             noise (timesteps, N, C, *space), or None where the plans add none, and timesteps (timesteps, N).
         """
-        timesteps = self._drawn_timesteps(len(images))[which.start : which.stop].to(self.device)
+        positions = self._drawn_positions(len(images))[which.start : which.stop]
+        timesteps = self.plain_network.timesteps[positions.to(self.device)]
         if not self.method.ensemble.adds_noise:
             return None, timesteps
         seed = self.method.ensemble.noise_seed
-        generators = [[self.generator(seed, i, number) for i in range(len(images))] for number in which]
+        generators = [[self.generator(seed, i, p) for i, p in enumerate(row)] for row in positions.tolist()]
         return torch.stack([self.noise(images.shape[1:], row) for row in generators]), timesteps
 
-    def _drawn_timesteps(self, num_images: int) -> Tensor:
-        """(timesteps, N) on the CPU: those that each image is noised to, all different."""
-        settings = self.method.training
-        if settings.timestep_range is not None:
-            lowest, highest = settings.timestep_range
-            choices = torch.arange(lowest, highest + 1)
-        else:
-            choices = torch.tensor(self.method.ensemble.timesteps)
-        if self.num_drawn_timesteps == len(choices):
-            return choices[:, None].expand(-1, num_images)
-        # The noise's generators have numbers below this one.
-        seed, number = self.method.ensemble.noise_seed, self.num_drawn_timesteps
-        generators = [self.generator(seed, i, number, device=torch.device("cpu")) for i in range(num_images)]
-        drawn = [choices[torch.randperm(len(choices), generator=g)[:number]] for g in generators]
+    def _drawn_positions(self, num_images: int) -> Tensor:
+        """(timesteps, N) on the CPU: for each image, positions in the plans' list, all different."""
+        total, seed = len(self.method.ensemble.timesteps), self.method.ensemble.noise_seed
+        if self.num_drawn_timesteps == total:
+            return torch.arange(total)[:, None].expand(-1, num_images)
+        # The number of the noise's generators is a position, so that this one is none of theirs.
+        generators = [self.generator(seed, i, total, device=torch.device("cpu")) for i in range(num_images)]
+        drawn = [torch.randperm(total, generator=g)[: self.num_drawn_timesteps] for g in generators]
         return torch.stack(drawn, dim=1)
 
     def _passes(self) -> list[range]:

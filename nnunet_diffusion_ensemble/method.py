@@ -139,11 +139,8 @@ class EnsembleSettings:
 class TrainingSettings:
     """Training of the head, and of the denoiser if it is fine-tuned with it, at a learning rate of its own.
 
-    With `timesteps_per_image` each training image is noised to so many of the timesteps in an iteration, drawn anew;
-    None is all of them. With `timestep_range`, its lowest and highest timestep, they are drawn from the whole range, so
-    that noise augments the images; None for `timesteps_per_image` is then 1. Prediction uses the ensemble's timesteps.
-
-    For a share `frozen_share` of the epochs, at the start, only the head of a fine-tuned denoiser learns.
+    Each training image is noised to `timesteps_per_image` of the timesteps in an iteration, drawn anew; None is all of
+    them. Prediction uses all.
     """
 
     num_epochs: int = positive(50)
@@ -154,9 +151,7 @@ class TrainingSettings:
     weight_decay: float = 1e-2
     fine_tune_denoiser: bool = one_of((True, False), False)
     denoiser_learning_rate: float = positive(1e-4)
-    frozen_share: float = 0.1
-    timesteps_per_image: int | None = None
-    timestep_range: tuple[int, ...] | None = None
+    timesteps_per_image: int | None = 1
 
 
 @dataclass(frozen=True)
@@ -180,9 +175,9 @@ class DiffusionMethod:
         steps = self.denoiser.num_diffusion_steps
         _check_timesteps("ensemble.timesteps", self.ensemble.timesteps, steps)
         _check_timesteps("ensemble.single_timestep", (self.ensemble.single_timestep,), steps)
-        _check_drawn_timesteps(self.training, self.ensemble, steps)
+        _check_timesteps_per_image(self.training.timesteps_per_image, self.ensemble)
         _check_bands(self.pretraining.timestep_bands, steps)
-        _check_shares_and_sizes(self)
+        _check_sizes(self)
 
     @classmethod
     def from_plans(cls, configuration: Mapping[str, Any]) -> "DiffusionMethod":
@@ -239,33 +234,18 @@ def _check_timesteps(name: str, timesteps: tuple[int, ...], num_diffusion_steps:
         )
 
 
-def _check_drawn_timesteps(training: TrainingSettings, ensemble: EnsembleSettings, num_diffusion_steps: int) -> None:
-    number, ends = training.timesteps_per_image, training.timestep_range
-    if ensemble.fusion == CONCATENATED_FEATURES and (number, ends) != (None, None):
+def _check_timesteps_per_image(number: int | None, ensemble: EnsembleSettings) -> None:
+    if number is None:
+        return
+    if ensemble.fusion == CONCATENATED_FEATURES:
         raise ValueError(
-            f"{PLANS_KEY}.training.timesteps_per_image is {number} and timestep_range {ends}, but a head on "
-            f"concatenated features ({PLANS_KEY}.ensemble.fusion) needs those of all timesteps: set both to null."
+            f"{PLANS_KEY}.training.timesteps_per_image is {number}, but a head on concatenated features "
+            f"({PLANS_KEY}.ensemble.fusion) needs those of all timesteps: set it to null."
         )
-    if ends is not None:
-        _check_timestep_range(ends, ensemble.adds_noise, num_diffusion_steps)
-    available = len(ensemble.timesteps) if ends is None else ends[1] - ends[0] + 1
-    if number is not None and number not in range(1, available + 1):
+    if number not in range(1, len(ensemble.timesteps) + 1):
         raise ValueError(
-            f"{PLANS_KEY}.training.timesteps_per_image must lie between 1 and {available}, the number of timesteps to "
-            f"draw from, or be null; got {number}."
-        )
-
-
-def _check_timestep_range(ends: tuple[int, ...], adds_noise: bool, num_diffusion_steps: int) -> None:
-    if len(ends) != 2 or not 0 <= ends[0] < ends[1] < num_diffusion_steps:
-        raise ValueError(
-            f"{PLANS_KEY}.training.timestep_range must be a lowest and a highest timestep between 0 and "
-            f"{num_diffusion_steps - 1}, e.g. [0, {2 * num_diffusion_steps // 5}], got {list(ends)}."
-        )
-    if not adds_noise:
-        raise ValueError(
-            f"{PLANS_KEY}.training.timestep_range is {list(ends)}, but {PLANS_KEY}.ensemble.adds_noise is false. "
-            "Set the range to null, or adds_noise to true."
+            f"{PLANS_KEY}.training.timesteps_per_image must lie between 1 and {len(ensemble.timesteps)}, the number of "
+            f"{PLANS_KEY}.ensemble.timesteps, or be null for all of them; got {number}."
         )
 
 
@@ -278,10 +258,8 @@ def _check_bands(inner_edges: tuple[int, ...], num_diffusion_steps: int) -> None
         )
 
 
-def _check_shares_and_sizes(method: DiffusionMethod) -> None:
-    share, kernel_size = method.training.frozen_share, method.ensemble.head.kernel_size
-    if not 0 <= share <= 1:
-        raise ValueError(f"{PLANS_KEY}.training.frozen_share must lie between 0 and 1, got {share}.")
+def _check_sizes(method: DiffusionMethod) -> None:
+    kernel_size = method.ensemble.head.kernel_size
     if kernel_size % 2 == 0:
         raise ValueError(
             f"{PLANS_KEY}.ensemble.head.kernel_size must be odd, so that what a pixel depends on lies around it; got "

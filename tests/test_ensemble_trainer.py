@@ -183,64 +183,6 @@ def test_pseudo_dice_is_that_of_the_ensembles_prediction(started, batch):
     assert [int(found[name].item()) for name in ("tp_hard", "fp_hard", "fn_hard")] == expected
 
 
-# ---- timesteps as augmentation, and fine-tuning
-
-RANGE = {"training.timestep_range": (3, 40)}
-
-
-def timesteps_in_steps(trainer: Any, batch: dict, calls: list[tuple], num_steps: int) -> torch.Tensor:
-    """What the network is told in the first steps of an epoch: (steps, timesteps, images)."""
-    calls.clear()
-    for _ in range(num_steps):
-        trainer.train_step(batch)
-    return torch.stack([timesteps for _, _, timesteps in calls])
-
-
-def test_each_image_is_noised_to_one_timestep_of_the_range(started, batch, inputs_of):
-    trainer = started(RANGE)
-    told = timesteps_in_steps(trainer, batch, inputs_of(trainer.network), 100)
-    assert told.shape == (100, 1, 2)
-    assert told.min() >= 3 and told.max() <= 40
-    assert (told[:, 0, 0] != told[:, 0, 1]).sum() > 80  # 37 of 38 in the mean
-    assert len(told.unique()) > 30  # of 38; by chance less than 30 once in billions
-
-
-def test_an_image_noised_to_several_timesteps_of_the_range_gets_different_ones(started, batch, inputs_of):
-    trainer = started({"training.timestep_range": (3, 7), "training.timesteps_per_image": 4})
-    told = timesteps_in_steps(trainer, batch, inputs_of(trainer.network), 10)
-    assert told.shape == (10, 4, 2)
-    assert all(len(column.unique()) == 4 for step in told for column in step.T)
-    assert sorted(told.unique().tolist()) == [3, 4, 5, 6, 7]
-
-
-def test_timesteps_of_the_range_repeat_in_another_run_and_differ_between_seeds(started, batch, inputs_of):
-    told = []
-    for seed in (1, 1, 2):
-        trainer = started({**RANGE, "ensemble.noise_seed": seed})
-        told.append(timesteps_in_steps(trainer, batch, inputs_of(trainer.network), 4))
-    assert torch.equal(told[0], told[1]) and not torch.equal(told[0], told[2])
-
-
-def test_prediction_reads_the_ensembles_timesteps_whatever_the_range(started, batch):
-    trainers = [started(), started(RANGE)]
-    with torch.no_grad():
-        found = [trainer.network.eval()(batch["data"]) for trainer in trainers]
-    assert torch.equal(*found)
-
-
-@pytest.mark.parametrize(("epoch", "learns"), [(0, False), (2, False), (3, True)])
-def test_the_denoiser_learns_after_its_frozen_share_of_the_epochs(started, batch, epoch, learns):
-    options = {"fine_tune_denoiser": True, "frozen_share": 0.3, "num_epochs": 10, "denoiser_learning_rate": 1e-3}
-    trainer = started({**RANGE, **{f"training.{name}": value for name, value in options.items()}}, epoch=epoch)
-    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    trainer.train_step(batch)
-    changed = {name for name, value in trainer.network.state_dict().items() if not torch.equal(value, before[name])}
-    assert any(name.startswith("head.") for name in changed)
-    assert any(name.startswith("denoiser.unet.") for name in changed) == learns
-    rate = trainer.optimizer.param_groups[1]["lr"]
-    assert rate == (pytest.approx(1e-3 * (1 - epoch / 10) ** 0.9) if learns else 0)
-
-
 # ---- checkpoints
 
 

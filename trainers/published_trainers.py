@@ -21,7 +21,6 @@ TEDM = {
     "ensemble.head.finest_levels": None,
     "training.fine_tune_denoiser": False,
     "training.timesteps_per_image": None,
-    "training.timestep_range": None,
 }
 LEDM_TIMESTEPS = (50, 150, 250)
 
@@ -57,7 +56,6 @@ class PDDMTrainer(TimestepTrainer):
         "ensemble.head.hidden_features": (),
         "ensemble.head.finest_levels": 1,
         "training.fine_tune_denoiser": True,
-        "training.frozen_share": 0.0,
     }
 
 
