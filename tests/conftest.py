@@ -121,6 +121,7 @@ CASES = ("case_0", "case_1", "case_2", "case_3", "case_4")
 LABELS = {"background": 0, "organ": 1}
 FEW_EPOCHS = {
     "ensemble.timesteps": (1, 50, 400),
+    "training.timesteps_per_image": None,
     "ensemble.head.hidden_features": (5,),
     "pretraining.num_epochs": 3,
     "pretraining.num_iterations_per_epoch": 4,

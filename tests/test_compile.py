@@ -41,7 +41,11 @@ def test_the_pretraining_network_compiles_without_a_graph_break(architecture, si
     "options",
     [
         {},
-        {"ensemble.fusion": "concatenated_features", "ensemble.images_per_pass": 2},
+        {
+            "ensemble.fusion": "concatenated_features",
+            "ensemble.images_per_pass": 2,
+            "training.timesteps_per_image": None,
+        },
         {"ensemble.adds_noise": False, "ensemble.head.finest_levels": 1, "training.fine_tune_denoiser": True},
     ],
     ids=["mean", "concatenated", "fine-tuned"],

@@ -34,7 +34,8 @@ def make_network(
     ) -> TimestepEnsembleNetwork:
         settings = {"timesteps": TIMESTEPS, "head.hidden_features": (5,)} | options
         ensemble = {f"ensemble.{key}": value for key, value in settings.items()}
-        method = DiffusionMethod().with_options({**ensemble, "training.fine_tune_denoiser": fine_tuned})
+        training = {"training.fine_tune_denoiser": fine_tuned, "training.timesteps_per_image": None}
+        method = DiffusionMethod().with_options({**ensemble, **training})
         network = TimestepEnsembleNetwork(architecture(name), 1, CLASSES, method, patch_size or size_of(name))
         return with_moderate_logits(randomise(network).eval(), size_of(name))
 
