@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import ForkedCommand, is_console_script
 from PIL import Image
 
 from nnunet_diffusion_ensemble.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, check
@@ -21,6 +22,7 @@ from nnunet_diffusion_ensemble.register import EXTERNAL_FOLDER, EXTERNAL_VARIABL
 PRETRAIN, ENSEMBLE = "DiffusionPretrainTrainer", "DiffusionEnsembleTrainer"
 EXTERNAL = {EXTERNAL_VARIABLE: str(EXTERNAL_FOLDER)}  # finds our trainers without registration
 DATA = Path(__file__).parents[3] / "shared" / "data"
+Process = subprocess.Popen | ForkedCommand
 TINY_PLANS = "Tiny"
 TINY = (  # options of nnunet-diffusion plan
     *("--base-features", 4, "--blocks-per-stage", 1, "--batch-size", 2, "--timesteps", 1, 50, 400),
@@ -30,14 +32,14 @@ TINY = (  # options of nnunet-diffusion plan
 FEW_SAMPLES = {"pretraining.num_samples": 2, "pretraining.num_sampling_steps": 2}
 SHOWN_LINES = 40
 TIMEOUT_SECONDS = 900
-# OpenMP's spinning slows torch down up to ten times where cores are shared; augmentation in processes of its own costs
-# more to start than it saves here.
+# OpenMP's spinning slows torch down up to ten times where cores are shared; workers cost more to start than they
+# save here.
 SETTINGS = {
     "OMP_WAIT_POLICY": "passive",
     "nnUNet_n_proc_DA": "0",
     "nnUNet_def_n_proc": "1",
-    "nnUNet_npp": "1",
-    "nnUNet_nps": "1",
+    "nnUNet_npp": "0",  # prediction in one process
+    "nnUNet_nps": "0",
     "nnUNet_compile": "f",
     "PYTHONUNBUFFERED": "1",
 }
@@ -141,11 +143,13 @@ class Workplace:
             what = _what_went_wrong(command, ended, log_file.read_text())
             pytest.fail(f"Should have been killed before its end.\n{what}", pytrace=False)
 
-    def _start(self, command: tuple[object, ...], log: Any, variables: Mapping[str, str]) -> subprocess.Popen:
-        program = Path(sys.executable).with_name(str(command[0]))
+    def _start(self, command: tuple[object, ...], log: Any, variables: Mapping[str, str]) -> Process:
+        name, *arguments = map(str, command)
         environment = os.environ | self.variables | variables
+        if is_console_script(name) and "PYTHONPATH" not in variables:  # which would import other modules
+            return ForkedCommand([name, *arguments], environment, self.root, log)
         return subprocess.Popen(
-            [str(program), *map(str, command[1:])],
+            [str(Path(sys.executable).with_name(name)), *arguments],
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=self.root,
@@ -162,10 +166,11 @@ def training(trainer: str, plans: str, fold: object, configuration: str = "2d") 
     return ["nnUNetv2_train", 1, configuration, fold, "-tr", trainer, "-p", plans, "-device", "cpu"]
 
 
-def kill(process: subprocess.Popen) -> None:
+def kill(process: Process) -> None:
     """Kills a process and its children, if there are any left."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
 
 

@@ -78,7 +78,7 @@ class Borrowing:
 
     def segment(self, denoiser: str, plans_name: str) -> None:
         run, plans = self.workplace.run, ("-p", plans_name)
-        run("nnunet-diffusion", "plan", "-d", 2, *plans, *HEAD, "--denoiser", denoiser)
+        run("nnunet-diffusion", "plan", "-d", 2, *plans, *HEAD, "--denoiser", denoiser, "-np", 1)
         run("nnunet-diffusion", "preprocess", "-d", 2, *plans, "-c", "2d", "-np", 1)
         run("nnUNetv2_train", 2, "2d", 0, "-tr", ENSEMBLE, *plans, "-device", "cpu")
 

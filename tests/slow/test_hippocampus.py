@@ -61,7 +61,8 @@ def copy_of_nnunet(folder: Path) -> str:
 def chain(make_chain: Callable, tmp_path_factory: pytest.TempPathFactory):
     """Trained and used for prediction in an environment that could not be written to."""
     site = copy_of_nnunet(tmp_path_factory.mktemp("site"))
-    made = make_chain("3d_fullres", **{"PYTHONPATH": site, EXTERNAL_VARIABLE: str(EXTERNAL_FOLDER)})
+    workers = {"nnUNet_npp": "1", "nnUNet_nps": "1"}  # of prediction, as it has them where nobody says otherwise
+    made = make_chain("3d_fullres", **{"PYTHONPATH": site, EXTERNAL_VARIABLE: str(EXTERNAL_FOLDER)}, **workers)
     write_raw_dataset(made.workplace.raw / "Dataset001_Hippocampus")
     made.plan_and_preprocess()
     made.train()
