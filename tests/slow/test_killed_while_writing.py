@@ -12,9 +12,9 @@ from pickle import UnpicklingError
 import numpy as np
 import pytest
 import torch
-from nnunet_commands import ENSEMBLE, PRETRAIN, Workplace, change_plans, training
+from nnunet_commands import ENSEMBLE, PRETRAIN, Workplace, change_plans, training, write_rectangles
 from PIL import Image
-from test_two_processes import OPTIONS, PLANS, write_raw_dataset
+from test_two_processes import CASES, OPTIONS, PLANS
 
 from nnunet_diffusion_ensemble.unlabelled import unlabelled_folder
 
@@ -52,7 +52,7 @@ if __name__ == "__main__":
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """With plans and many unlabelled images of noise, in which preprocessing has something to do."""
     made = Workplace(tmp_path_factory.mktemp("killed"), "Dataset001_Rectangles", external=True)
-    write_raw_dataset(made.raw / made.dataset)
+    write_rectangles(made.raw / made.dataset, CASES)
     random = np.random.RandomState(0)
     for i in range(NUM_UNLABELLED - len(list((made.raw / made.dataset / "imagesUn").iterdir()))):
         image = random.randint(0, 255, (300, 300)).astype(np.uint8)
