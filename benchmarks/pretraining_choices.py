@@ -41,10 +41,10 @@ def run(work: Path, variant: str) -> None:
         _call(log, train.format("all", "DiffusionPretrainTrainer"))
     benchmark = Path(__file__).with_name("xrays.py")
     for fold in FOLDS:
-        if not _checkpoint("DiffusionEnsembleTrainer", variant, fold).is_file():
-            _call(log, train.format(fold, "DiffusionEnsembleTrainer"))
+        if not _checkpoint("TEDMTrainer", variant, fold).is_file():
+            _call(log, train.format(fold, "TEDMTrainer"))
         if f"{variant} fold {fold} timesteps all" not in log.read_text():
-            _call(log, f"python {benchmark} evaluate {work} DiffusionEnsembleTrainer {variant} {fold}")
+            _call(log, f"python {benchmark} evaluate {work} TEDMTrainer {variant} {fold}")
 
 
 def _call(log: Path, command: str, *more: str) -> None:
