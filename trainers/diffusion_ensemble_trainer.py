@@ -4,4 +4,5 @@ from nnunet_diffusion_ensemble.ensemble_training import TimestepTrainer
 
 
 class DiffusionEnsembleTrainer(TimestepTrainer):
-    """Trains as the plans say, which by default is with one head shared by all timesteps of a frozen denoiser."""
+    """Trains as the plans say: by default one head for all timesteps of a frozen denoiser, each training image noised to
+    one of them, drawn anew in each iteration."""

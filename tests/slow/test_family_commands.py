@@ -22,11 +22,15 @@ TIMESTEPS = {
     "SingleTimestepTrainer": [30],
     "SingleTimestep950Trainer": [950],
 }
+PRETRAININGS = (PRETRAIN, "GlobalContrastivePretrainTrainer")
+TRAINERS = (*TIMESTEPS, "DiffusionEnsembleTrainer", "ScratchTrainer", "GlobalContrastiveTrainer")
 CASES = [f"case_{i}" for i in range(4)]
 VALIDATED = CASES[3:]
 SHORT = {
     "pretraining.num_samples": 2,
     "pretraining.num_sampling_steps": 2,
+    "contrastive.num_epochs": 1,
+    "contrastive.num_iterations_per_epoch": 2,
     "training.num_val_iterations_per_epoch": 1,
     "ensemble.single_timestep": 30,
 }
@@ -39,10 +43,10 @@ def train_and_predict(root: Path) -> None:
     from nnunetv2.inference.predict_from_raw_data import predict_entry_point
     from nnunetv2.run.run_training import run_training_entry
 
-    for trainer in (PRETRAIN, *TIMESTEPS):
-        sys.argv = [str(word) for word in training(trainer, TINY_PLANS, "all" if trainer == PRETRAIN else 0)]
+    for trainer in (*PRETRAININGS, *TRAINERS):
+        sys.argv = [str(word) for word in training(trainer, TINY_PLANS, "all" if trainer in PRETRAININGS else 0)]
         run_training_entry()
-    for trainer in TIMESTEPS:
+    for trainer in TRAINERS:
         model = f"-d 1 -c 2d -tr {trainer} -p {TINY_PLANS} -f 0 -device cpu -npp 0 -nps 0"
         folders = ["-i", str(root / "images"), "-o", str(root / "predicted" / trainer)]
         sys.argv = ["nnUNetv2_predict", *model.split(), *folders]
@@ -73,7 +77,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     return made
 
 
-@pytest.mark.parametrize("trainer", TIMESTEPS)
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_the_predict_command_segments_as_the_validation_at_the_end_of_training(workplace, trainer) -> None:
     for case in VALIDATED:
         validation = workplace.trained(trainer, TINY_PLANS) / "fold_0" / "validation" / f"{case}.png"
