@@ -4,5 +4,7 @@ from nnunet_diffusion_ensemble.ensemble_training import TimestepTrainer
 
 
 class DiffusionEnsembleTrainer(TimestepTrainer):
-    """Trains as the plans say: by default one head for all timesteps of a frozen denoiser, each training image noised to
-    one of them, drawn anew in each iteration."""
+    """Trains as the plans say: by default one head for all timesteps of a frozen denoiser.
+
+    Each training image is noised to one of them, drawn anew in each iteration.
+    """
