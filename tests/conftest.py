@@ -200,3 +200,23 @@ def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         return trainer_class(plans, "2d", fold, dataset, torch.device("cpu"))
 
     return make
+
+
+@pytest.fixture
+def start_ensemble(make_trainer: Callable[..., Any], randomise: Callable[..., Any]) -> Callable[..., Any]:
+    """`start_ensemble(options, epoch=0, **of make_trainer)`: a DiffusionEnsembleTrainer at the start of an epoch.
+
+    Its weights are random, the same for the same options.
+    """
+    from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
+
+    def start(options: dict[str, Any] | None = None, epoch: int = 0, **arguments: Any) -> Any:
+        trainer = make_trainer(DiffusionEnsembleTrainer, options, **arguments)
+        trainer.initialize()
+        randomise(trainer.network)
+        trainer.current_epoch = epoch
+        trainer.logger.local_logger.my_fantastic_logging["lrs"] = [0.0] * epoch
+        trainer.on_train_epoch_start()
+        return trainer
+
+    return start

@@ -17,22 +17,6 @@ LINEAR_HEAD = {"ensemble.head.hidden_features": ()}  # without batch norm, whose
 
 
 @pytest.fixture
-def started(make_trainer, randomise):
-    """Trainers with random weights, the same for the same options, at the start of an epoch."""
-
-    def start(options: dict | None = None, epoch: int = 0, **arguments: Any) -> DiffusionEnsembleTrainer:
-        trainer = make_trainer(DiffusionEnsembleTrainer, options, **arguments)
-        trainer.initialize()
-        randomise(trainer.network)
-        trainer.current_epoch = epoch
-        trainer.logger.local_logger.my_fantastic_logging["lrs"] = [0.0] * epoch
-        trainer.on_train_epoch_start()
-        return trainer
-
-    return start
-
-
-@pytest.fixture
 def batch(randn) -> dict:
     target = torch.zeros(2, 1, 16, 16)
     target[0, :, 4:11, 3:9] = 1
@@ -110,25 +94,25 @@ def test_length_and_learning_rate_are_those_of_the_plans(make_trainer):
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD"])
-def test_the_optimizer_of_the_plans_trains_the_head_and_nothing_else(started, name):
-    trainer = started({"training.optimizer": name, "training.weight_decay": 0.125})
+def test_the_optimizer_of_the_plans_trains_the_head_and_nothing_else(start_ensemble, name):
+    trainer = start_ensemble({"training.optimizer": name, "training.weight_decay": 0.125})
     (group,) = trainer.optimizer.param_groups
     assert type(trainer.optimizer).__name__ == name
     assert group["weight_decay"] == 0.125
     assert {id(p) for p in group["params"]} == {id(p) for p in trainer.network.head.parameters()}
 
 
-def test_learning_rate_falls_by_nnunets_polynomial(started):
-    trainer = started({"training.num_epochs": 10, "training.learning_rate": 1e-3}, epoch=5)
+def test_learning_rate_falls_by_nnunets_polynomial(start_ensemble):
+    trainer = start_ensemble({"training.num_epochs": 10, "training.learning_rate": 1e-3}, epoch=5)
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.5**0.9)
 
 
 # ---- steps
 
 
-def test_loss_is_the_mean_of_nnunets_loss_over_the_timesteps(started, batch, inputs_of):
+def test_loss_is_the_mean_of_nnunets_loss_over_the_timesteps(start_ensemble, batch, inputs_of):
     # Passes of 2 and 1 timesteps; the second has the weights that the first starts with.
-    trainer, same = (started({**LINEAR_HEAD, "ensemble.images_per_pass": 4}) for _ in range(2))
+    trainer, same = (start_ensemble({**LINEAR_HEAD, "ensemble.images_per_pass": 4}) for _ in range(2))
     calls = inputs_of(trainer.network)
     found = trainer.train_step(batch)["loss"]
     noise = torch.cat([arguments[1] for arguments in calls])
@@ -140,23 +124,23 @@ def test_loss_is_the_mean_of_nnunets_loss_over_the_timesteps(started, batch, inp
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_loss_falls_when_one_batch_is_seen_again_and_again(started, batch):
-    trainer = started({"training.learning_rate": 0.05})
+def test_loss_falls_when_one_batch_is_seen_again_and_again(start_ensemble, batch):
+    trainer = start_ensemble({"training.learning_rate": 0.05})
     losses = [trainer.train_step(batch)["loss"] for _ in range(20)]
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.1
 
 
-def test_regions_are_trained_and_validated_with_one_channel_each(started, randn):
+def test_regions_are_trained_and_validated_with_one_channel_each(start_ensemble, randn):
     labels = {"background": 0, "whole": [1, 2], "part": [2]}
-    trainer = started({"ensemble.averaging": "sigmoid"}, labels=labels)
+    trainer = start_ensemble({"ensemble.averaging": "sigmoid"}, labels=labels)
     batch = {"data": randn(2, 1, 16, 16), "target": (randn(2, 2, 16, 16) > 0).float()}
     assert np.isfinite(trainer.train_step(batch)["loss"])
     assert trainer.validation_step(batch)["tp_hard"].shape == (2,)
 
 
-def test_an_ignored_pixel_adds_nothing_to_the_loss(started, batch, inputs_of):
+def test_an_ignored_pixel_adds_nothing_to_the_loss(start_ensemble, batch, inputs_of):
     labels = {"background": 0, "organ": 1, "ignore": 2}
-    trainers = [started(LINEAR_HEAD, labels=labels) for _ in range(2)]
+    trainers = [start_ensemble(LINEAR_HEAD, labels=labels) for _ in range(2)]
     batch["target"][:, :, :, 12:] = 2
     parameters_before = [p.clone() for p in trainers[0].network.head.parameters()]
     assert len(parameters_before[-1]) == 2  # no channel for the ignored
@@ -171,8 +155,8 @@ def test_an_ignored_pixel_adds_nothing_to_the_loss(started, batch, inputs_of):
     assert loss == pytest.approx(expected, rel=1e-4)
 
 
-def test_pseudo_dice_is_that_of_the_ensembles_prediction(started, batch):
-    trainer = started()
+def test_pseudo_dice_is_that_of_the_ensembles_prediction(start_ensemble, batch):
+    trainer = start_ensemble()
     trainer.network.eval()
     with torch.no_grad():
         predicted = trainer.network.timestep_logits(batch["data"]).softmax(2).mean(0).argmax(1)
@@ -186,8 +170,8 @@ def test_pseudo_dice_is_that_of_the_ensembles_prediction(started, batch):
 # ---- checkpoints
 
 
-def test_the_checkpoint_alone_holds_what_prediction_needs(started, randn, tmp_path):
-    trainer, images = started(), randn(2, 1, 16, 16)
+def test_the_checkpoint_alone_holds_what_prediction_needs(start_ensemble, randn, tmp_path):
+    trainer, images = start_ensemble(), randn(2, 1, 16, 16)
     trainer.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
     checkpoint = torch.load(tmp_path / "checkpoint_final.pth", weights_only=False)
     manager, configuration = trainer.plans_manager, trainer.configuration_manager
