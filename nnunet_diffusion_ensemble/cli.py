@@ -54,8 +54,15 @@ def _named_values(pairs: Sequence[str] | None) -> dict[str, int] | None:
 METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
     ("--timesteps", "ensemble.timesteps", int, True, "timesteps of the ensemble, e.g. 1 50 200 400"),
     ("--single-timestep", "ensemble.single_timestep", int, False, "the one timestep of SingleTimestepTrainer (1)"),
-    ("--timesteps-per-image", "training.timesteps_per_image", int, False, "so many drawn in training, instead of all"),
+    ("--timesteps-per-image", "training.timesteps_per_image", int, False, "so many drawn in training (1), of all"),
     ("--hidden-features", "ensemble.head.hidden_features", int, True, "hidden layers of the head, e.g. 128 32"),
+    (
+        "--kernel-size",
+        "ensemble.head.kernel_size",
+        int,
+        False,
+        "of the head's layers after the first (3; published: 1)",
+    ),
     ("--interpolation", "ensemble.head.interpolation", str, False, "how coarse features reach image size"),
     ("--images-per-pass", "ensemble.images_per_pass", int, False, "noised images in one pass of the denoiser"),
     ("--mirror-axes", "mirror_axes", int, True, "axes mirrored in augmentation and prediction; -1 for none"),
