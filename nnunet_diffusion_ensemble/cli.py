@@ -61,7 +61,7 @@ METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
         "ensemble.head.kernel_size",
         int,
         False,
-        "of the head's layers after the first (3; published: 1)",
+        "of the head's layers after the first (3), e.g. 1",
     ),
     ("--interpolation", "ensemble.head.interpolation", str, False, "how coarse features reach image size"),
     ("--images-per-pass", "ensemble.images_per_pass", int, False, "noised images in one pass of the denoiser"),
