@@ -6,7 +6,7 @@ so it is applied to each level at the level's own size and the results are added
 tensor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -23,16 +23,18 @@ BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 LINEAR_MODES = {2: "bilinear", 3: "trilinear"}
 
 
-def _add_up_nearest(levels: list[Tensor]) -> Tensor:
+def _add_up_nearest(levels: Iterable[Tensor]) -> Tensor:
     """Nearest upsampling composes, so one running sum is upsampled once a level."""
-    total = levels[0]
-    for level in levels[1:]:
+    levels = iter(levels)
+    total = next(levels)
+    for level in levels:
         total = functional.interpolate(total, size=level.shape[2:], mode="nearest").add_(level)
     return total
 
 
-def _add_up_linear(levels: list[Tensor]) -> Tensor:
+def _add_up_linear(levels: Iterable[Tensor]) -> Tensor:
     """Linear upsampling does not compose: every level goes straight to the size of the image."""
+    levels = list(levels)
     size, mode = levels[-1].shape[2:], LINEAR_MODES[levels[-1].ndim - 2]
     coarse = [functional.interpolate(level, size=size, mode=mode, align_corners=False) for level in levels[:-1]]
     return torch.stack([*coarse, levels[-1]]).sum(0)
@@ -65,7 +67,8 @@ class LevelProjection(nn.Module):
         self.add_up = ADD_UP[interpolation]
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        return self.add_up([_pointwise(conv, level) for conv, level in zip(self.convolutions, features, strict=True)])
+        # One level after the other, so that the sum takes up each before the next one needs memory.
+        return self.add_up(_pointwise(conv, level) for conv, level in zip(self.convolutions, features, strict=True))
 
 
 def _pointwise(convolution: Any, level: Tensor) -> Tensor:

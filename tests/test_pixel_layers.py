@@ -99,3 +99,16 @@ def test_convolutions_of_a_neighbourhood_are_left_to_torch(joined_calls: list[in
     layers = [nn.ReLU(inplace=True), nn.BatchNorm2d(6), nn.Conv2d(6, 3, 3, padding="same")]
     assert PixelLayers(*layers)(torch.ones(1, 6, 4, 4, requires_grad=True) + 1).shape == (1, 3, 4, 4)
     assert not joined_calls
+
+
+def test_where_torch_compiles_each_layer_is_left_to_it(
+    make_pair: Callable, randn: Callable, joined_calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    make_pair(2)[0](randn(3, 5, 7, 9).double())
+    assert not joined_calls
+
+
+def test_devices_without_fast_batch_statistics_are_left_to_torch(make_pair: Callable) -> None:
+    layers, x = list(make_pair(2)[0])[1:4], torch.zeros(1, 6, 2, 2, device="meta", requires_grad=True) + 1
+    assert not pixel_layers._can_be_joined(x, layers)
