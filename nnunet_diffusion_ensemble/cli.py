@@ -243,7 +243,7 @@ def _add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_demo(commands: argparse._SubParsersAction) -> None:
-    parser = _command(commands, "demo", _demo, "train and test on a sample of real X-rays (3 minutes)")
+    parser = _command(commands, "demo", _demo, "train and test on a sample of real X-rays (2 minutes)")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("nnunet-diffusion-demo"), help="where it all goes")
     parser.add_argument("--pretrain", action="store_true", help="pretrain a denoiser of its own, the whole chain")
 
