@@ -15,6 +15,8 @@ from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork
 from nnunet_diffusion_ensemble.pretraining import PretrainingNetwork
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
+pytestmark = pytest.mark.slow  # the tracing
+
 
 @pytest.fixture(autouse=True)
 def fresh_cache() -> Iterator[None]:

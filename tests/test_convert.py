@@ -329,6 +329,7 @@ def test_a_missing_nnunet_raw_is_explained(monkeypatch):
         dataset_folder("Dataset001_Lungs")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MONTGOMERY.is_dir(), reason=f"the development images are not at {MONTGOMERY}")
 def test_real_xrays_pass_nnunets_own_check(output, tmp_path):
     for kind in ("images", "masks"):

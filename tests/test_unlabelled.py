@@ -83,6 +83,7 @@ def test_the_cases_lie_where_nnunets_preprocessing_does_not_delete_them(grey):
     assert preprocess(grey) == unlabelled_folder(preprocessed, "Plans_2d") == preprocessed / "Plans_2d_unlabelled"
 
 
+@pytest.mark.slow
 def test_two_workers_do_what_one_process_does(grey):
     folder = preprocess(grey, num_processes=2)
     expected_data, _, _ = stock_preprocessing(grey, "twin")
@@ -95,6 +96,7 @@ def die(case: str, images: list[Path]) -> None:
     os._exit(9)  # as a process that the system ends for want of memory
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_an_error_and_not_a_wait_without_end(tmp_path):
     with pytest.raises(RuntimeError, match=r"worker died while it worked on one of a, b.*nnUNet_def_n_proc"):
         list(in_processes(die, {"a": [tmp_path], "b": [tmp_path]}, 1))
