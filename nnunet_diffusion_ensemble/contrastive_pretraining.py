@@ -14,7 +14,6 @@ from nnunet_diffusion_ensemble.contrastive import TwoViews, fixed_randomness, nt
 from nnunet_diffusion_ensemble.contrastive_weights import PARTS_KEY
 from nnunet_diffusion_ensemble.image_pretraining import ImagePretrainTrainer
 from nnunet_diffusion_ensemble.method import ContrastiveSettings
-from nnunet_diffusion_ensemble.pretraining_log import HeldOutLossLogger
 from nnunet_diffusion_ensemble.processes import seeded_generator
 
 
@@ -29,17 +28,6 @@ class ContrastivePretrainTrainer(ImagePretrainTrainer):
     """
 
     shared_transforms: tuple[type[BasicTransform], ...] = ()
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.logger.local_logger = HeldOutLossLogger()
 
     @property
     def length(self) -> ContrastiveSettings:

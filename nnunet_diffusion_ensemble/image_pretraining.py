@@ -22,6 +22,7 @@ from nnunet_diffusion_ensemble.pretraining import (
     central_patches,
     hold_out,
 )
+from nnunet_diffusion_ensemble.pretraining_log import HeldOutLossLogger
 from nnunet_diffusion_ensemble.processes import from_first_process
 from nnunet_diffusion_ensemble.training import DiffusionTrainer
 from nnunet_diffusion_ensemble.unlabelled import preprocess_unlabelled, unlabelled_folder
@@ -68,6 +69,11 @@ class ImagePretrainTrainer(DiffusionTrainer):
         self.label_manager = LabelManager({"background": 0}, None)  # no label, region or ignore label plays a part
         self.time_limit = TimeLimit(settings.max_hours)
         self._best_ema: float | None = None
+        self.logger.local_logger = self.make_logger()
+
+    def make_logger(self) -> HeldOutLossLogger:
+        """The logger of losses, which also draws progress.png."""
+        return HeldOutLossLogger()
 
     @property
     def length(self) -> PretrainingSettings | ContrastiveSettings:

@@ -1,5 +1,6 @@
 """Pretraining of the denoiser on labelled and unlabelled images; labels are not used (DDPM, arXiv 2006.11239)."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,13 @@ from nnunet_diffusion_ensemble.sampling import ddim_sample, save_sample_grid
 class DiffusionPretrainTrainer(ImagePretrainTrainer):
     """Trains a denoiser in nnU-Net's loop. `network_weights` of its checkpoints are the averaged (EMA) weights."""
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.bands = TimestepBands(self.method.pretraining.timestep_bands, self.method.denoiser.num_diffusion_steps)
-        self.logger.local_logger = PretrainingLogger(self.bands)
+    @cached_property
+    def bands(self) -> TimestepBands:
+        """Of the timesteps in which losses are logged."""
+        return TimestepBands(self.method.pretraining.timestep_bands, self.method.denoiser.num_diffusion_steps)
+
+    def make_logger(self) -> PretrainingLogger:
+        return PretrainingLogger(self.bands)
 
     @staticmethod
     def build_network_architecture(
