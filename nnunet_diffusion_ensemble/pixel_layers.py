@@ -2,8 +2,8 @@
 
 ReLU, batch norm and a 1x1 convolution in a row keep for the backward pass the input of the norm and that of the
 convolution, and the backward pass of each adds a gradient as large. The input x of the norm is all that is needed,
-since the norm is a scale and a shift of each channel: with r = (x - mean) / std, a layer y = W (gamma r + beta) + b and the
-gradient g of y, everything follows from the small matrix A = sum over pixels of g x^T and the vector s = sum of g.
+since the norm is a scale and a shift of each channel: with r = (x - mean) / std, a layer y = W (gamma r + beta) + b and
+the gradient g of y, everything follows from the small matrix A = sum over pixels of g x^T and the vector s = sum of g.
 """
 
 from typing import Any

@@ -131,6 +131,17 @@ def test_a_shift_of_the_input_is_refused(make_denoiser: Callable) -> None:
         folded_weights(make_denoiser(shift=-1.0), 1)
 
 
+def test_the_first_convolution_scales_the_image_by_the_share_of_the_signal(make_denoiser: Callable) -> None:
+    # The norm after it takes a common factor away, so that features further on cannot tell.
+    denoiser = make_denoiser()
+    convolution = denoiser.unet.encoder.stem.convs[0].conv
+    shares = [denoiser.schedule.alpha_bar[TIMESTEP].sqrt() * scale for scale in SCALES]
+    expected = torch.stack([convolution.weight[:, i] * share for i, share in enumerate(shares)], dim=1)
+    found = folded_weights(denoiser, TIMESTEP)["encoder.stem.convs.0.conv.weight"]
+    torch.testing.assert_close(found, expected.detach())
+    assert shares[0] < 0.9 * SCALES[0]
+
+
 def test_a_denoiser_of_another_library_is_refused(make_denoiser: Callable) -> None:
     class OtherUNet(DenoisingUNet):
         output_layers = ()
