@@ -205,6 +205,19 @@ def test_in_eval_mode_batch_norm_takes_its_running_statistics(randomise: Callabl
     torch.testing.assert_close(head(levels)[:1], alone, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "reach"), [("classifier", 0), ("linear", 0), ("neighbourhood", 2)])
+def test_a_pixel_depends_on_as_many_neighbours_as_the_kernels_reach(
+    kind: str, reach: int, randomise: Callable, randn: Randn
+) -> None:
+    # Two convolutions of size 3 reach 2 pixels far.
+    head = make(SIZES["2d"], "nearest", KINDS[kind], randomise).eval()
+    levels = [randn(1, c, *size) for c, size in zip(CHANNELS, SIZES["2d"], strict=True)]
+    before = head([level.clone() for level in levels])
+    levels[-1][..., 8, 6] += 100
+    rows, columns = (head(levels) - before).abs().sum((0, 1)).nonzero().T
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (8 - reach, 8 + reach, 6 - reach, 6 + reach)
+
+
 def test_interpolations_differ(randomise: Callable, randn: Randn) -> None:
     nearest, linear = (make(SIZES["2d"], how, KINDS["linear"], randomise).eval() for how in ("nearest", "linear"))
     levels = [randn(1, c, *size) for c, size in zip(CHANNELS, SIZES["2d"], strict=True)]
