@@ -1,0 +1,91 @@
+"""The folder that a benchmark writes, and its tables.
+
+OUTPUT/spec.yaml                          the resolved specification
+OUTPUT/results.csv                        one row a model, seed, domain, case, timestep, label and metric
+OUTPUT/calibration.csv                    reliability: one row a model, seed, domain, label and bin
+OUTPUT/problems.csv                       what could not be tested, and why
+OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes, and nnU-Net's summary.json
+OUTPUT/runs/RUN/DOMAIN/{results,calibration}.csv    the rows of one model and seed on one domain
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
+
+RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
+RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
+# `timestep` is empty for the model's own prediction, `labelled_cases` where the specification has none, `value` where
+# the metric is undefined. `patient` is the case where there is no table of patients.
+RESULT_COLUMNS = (*RUN_COLUMNS, "case", "patient", "timestep", "label", "metric", "value")
+# Of all pixels whose predicted probability of the label lies in a bin: how many, the sum of the probabilities, and how
+# many have the label.
+CALIBRATION_COLUMNS = (*RUN_COLUMNS, "label", "bin_lower", "bin_upper", "pixels", "probability_sum", "positives")
+PROBLEM_COLUMNS = ("model", "domain", "case", "problem", "action")  # model is empty if it concerns all of them
+TYPES = {"model": "string", "labelled_cases": "Int64", "seed": "int64", "domain": "string", "case": "string"}
+TYPES |= {"patient": "string", "timestep": "Int64", "label": "string", "metric": "string", "value": "float64"}
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """Where things lie in the output of a benchmark."""
+
+    folder: Path
+
+    @property
+    def spec_file(self) -> Path:
+        return self.folder / SPEC
+
+    @property
+    def results_file(self) -> Path:
+        return self.folder / RESULTS
+
+    @property
+    def calibration_file(self) -> Path:
+        return self.folder / CALIBRATION
+
+    @property
+    def problems_file(self) -> Path:
+        return self.folder / PROBLEMS
+
+    def run(self, model: ModelSpec, seed: int, domain: str) -> Path:
+        """The folder of one model and seed on one domain."""
+        cases = "" if model.labelled_cases is None else f"_n{model.labelled_cases:03d}"
+        return self.folder / "runs" / f"{as_name(model.name)}{cases}_seed{seed}" / as_name(domain)
+
+    def prediction(self, model: ModelSpec, seed: int, domain: str) -> Path:
+        """What `nnunet-diffusion predict` wrote for them."""
+        return self.run(model, seed, domain) / "prediction"
+
+
+@dataclass(frozen=True)
+class BenchmarkResults:
+    """The tables of a finished benchmark, with the columns above."""
+
+    folder: ResultFolder
+    spec: BenchmarkSpec
+    results: pd.DataFrame
+    calibration: pd.DataFrame
+    problems: pd.DataFrame
+
+
+def as_name(text: str) -> str:
+    """A name for a file: what file systems or shells mind becomes an underscore."""
+    return re.sub(r"[^0-9A-Za-z.-]+", "_", text)
+
+
+def read_table(file: Path) -> pd.DataFrame:
+    """One of the tables, with its types.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"There is no {file}: name the output folder of a finished `nnunet-diffusion benchmark`."
+        )
+    types = {**TYPES, "problem": "string", "action": "string"}
+    return pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])  # a hospital may be called NA
