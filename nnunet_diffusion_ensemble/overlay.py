@@ -40,7 +40,8 @@ def worst_median_best(cases: Sequence[OverlayCase]) -> dict[str, OverlayCase]:
     return {"worst": ordered[0], "median": ordered[(len(ordered) - 1) // 2], "best": ordered[-1]}
 
 
-def _draw_contour(axis: Any, mask: np.ndarray, style: Mapping[str, Any]) -> None:
+def draw_contour(axis: Any, mask: np.ndarray, style: Mapping[str, Any]) -> None:
+    """Draws the border of a mask (height, width), nonzero inside, in a style of matplotlib's `contour`."""
     inside = mask != 0
     if inside.any() and not inside.all():  # else there is no contour, and matplotlib warns
         axis.contour(np.pad(inside, 1).astype(float), [0.5], extent=_padded_extent(mask), **style)
@@ -55,8 +56,8 @@ def _padded_extent(mask: np.ndarray) -> tuple[float, float, float, float]:
 def _draw_case(axis: Any, case: OverlayCase, title: str) -> None:
     low, high = np.quantile(case.image, (0.005, 0.995))
     axis.imshow(case.image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="bicubic")
-    _draw_contour(axis, case.reference, REFERENCE)
-    _draw_contour(axis, case.prediction, PREDICTION)
+    draw_contour(axis, case.reference, REFERENCE)
+    draw_contour(axis, case.prediction, PREDICTION)
     axis.set_title(title, fontsize=10)
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():

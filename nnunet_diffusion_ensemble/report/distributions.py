@@ -1,0 +1,165 @@
+"""The values of single cases as box plots, and the domain gap of every model with its interval."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nnunet_diffusion_ensemble.benchmark.results import as_name
+from nnunet_diffusion_ensemble.report.drawing import (
+    ModelStyle,
+    Picture,
+    hide_grid,
+    limits,
+    model_styles,
+    new_figure,
+    picture,
+    wrapped,
+)
+from nnunet_diffusion_ensemble.report.view import View
+
+NAME_WIDTH = 20  # characters of a model's name in a line beside its box
+ROW_INCHES = 0.38
+KEYS = ["model", "labelled_cases", "domain", "label"]
+
+
+def box_pictures(view: View) -> list[Picture]:
+    """A box and its points for each model, below each other by the number of labelled cases; a picture a label, domain."""
+    cases = view.values.groupby([*KEYS, "case"], dropna=False, observed=True)["value"].mean().reset_index()
+    cases = cases.dropna(subset="value")
+    return [
+        _boxes(view, cases[cases["label"] == label], label, domain.name)
+        for label in view.labels
+        for domain in view.domains
+        if ((cases["label"] == label) & (cases["domain"] == domain.name)).any()
+    ]
+
+
+def gap_pictures(view: View, gaps: pd.DataFrame) -> list[Picture]:
+    """The domain gap of each model with its interval, a picture a label and pair of domains.
+
+    Args:
+        view: what is shown.
+        gaps: `domain_gaps` of its values.
+    """
+    pictures = []
+    for label in view.labels:
+        of_label = gaps[gaps["label"] == label].dropna(subset="gap")
+        for (source, target), rows in of_label.groupby(["source", "target"], sort=False):
+            pictures.append(_gaps(view, rows, of_label, (label, str(source), str(target))))
+    return pictures
+
+
+def _boxes(view: View, cases: pd.DataFrame, label: str, domain: str) -> Picture:
+    of_domain = cases[cases["domain"] == domain]
+    groups = _by_labelled_cases(view, of_domain)
+    figure, panels = _stacked_panels(groups)
+    for axes, (number, models) in zip(panels, groups.items(), strict=True):
+        rows = of_domain[of_domain["labelled_cases"].isna() if number is None else of_domain["labelled_cases"] == number]
+        _draw_boxes(axes, rows, models, model_styles(view.models))
+        axes.set_title(_panel_title(number))
+        axes.set_xlim(limits(cases["value"].min(), cases["value"].max(), view.is_share))
+    panels[-1].set_xlabel(view.axis_title)
+    figure.suptitle(f"{domain} ({view.roles[domain]})", x=0.01, ha="left", fontsize=12, fontweight="bold")
+    medians = of_domain.groupby(["model", "labelled_cases"], dropna=False, sort=False)["value"].median()
+    alt = f"Box plots of {view.metric.title} of {label} on {domain}, medians: " + ", ".join(
+        f"{model}{'' if pd.isna(number) else f' with {number} labelled cases'} {median:.3g}"
+        for (model, number), median in medians.items()
+    )
+    return picture(figure, f"boxes_{as_name(label)}_{as_name(domain)}", alt, f"{label}, {domain}.")
+
+
+def _by_labelled_cases(view: View, rows: pd.DataFrame) -> dict[int | None, list[str]]:
+    """The models that have values with each number of labelled cases, in the order of the specification."""
+    numbers = sorted(int(number) for number in rows["labelled_cases"].dropna().unique())
+    groups: dict[int | None, list[str]] = {
+        number: _models_of(view, rows[rows["labelled_cases"] == number]) for number in numbers
+    }
+    if rows["labelled_cases"].isna().any():
+        groups[None] = _models_of(view, rows[rows["labelled_cases"].isna()])
+    return groups
+
+
+def _models_of(view: View, rows: pd.DataFrame) -> list[str]:
+    there = set(rows["model"])
+    return [model for model in view.models if model in there]
+
+
+def _stacked_panels(groups: dict[int | None, list[str]]) -> tuple[Figure, list[Axes]]:
+    """One panel for each number of labelled cases, as high as it has models."""
+    heights = [_rows_of(models) + 0.9 for models in groups.values()]
+    figure = new_figure(ROW_INCHES * sum(heights) + 0.8)
+    panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
+    return figure, list(panels[:, 0])
+
+
+def _rows_of(models: list[str]) -> float:
+    return sum(max(1.0, 0.5 * (1 + wrapped(model, NAME_WIDTH).count("\n"))) for model in models)
+
+
+def _panel_title(number: int | None) -> str:
+    return "" if number is None else f"{number} labelled case{'' if number == 1 else 's'}"
+
+
+def _draw_boxes(axes: Axes, rows: pd.DataFrame, models: list[str], styles: dict[str, ModelStyle]) -> None:
+    sns.boxplot(
+        rows,
+        x="value",
+        y="model",
+        hue="model",
+        order=models,
+        hue_order=models,
+        palette={model: styles[model].color for model in models},
+        ax=axes,
+        width=0.6,
+        fill=False,
+        fliersize=0,
+        linewidth=1.4,
+        legend=False,
+    )
+    generator = np.random.default_rng(0)
+    for position, model in enumerate(models):
+        values = rows.loc[rows["model"] == model, "value"].to_numpy()
+        heights = position + generator.uniform(-0.22, 0.22, len(values))
+        alpha = 0.6 if len(values) < 100 else 0.3
+        axes.scatter(values, heights, s=7, color=styles[model].color, alpha=alpha, linewidths=0, rasterized=True)
+    _name_rows(axes, models)
+    axes.set(xlabel="", ylabel="")
+
+
+def _name_rows(axes: Axes, models: list[str]) -> None:
+    axes.set_yticks(range(len(models)), [wrapped(model, NAME_WIDTH) for model in models])
+    axes.set_ylim(len(models) - 0.5, -0.5)
+    axes.spines["left"].set_visible(False)
+    hide_grid(axes, "y")
+
+
+def _gaps(view: View, rows: pd.DataFrame, of_label: pd.DataFrame, names: tuple[str, str, str]) -> Picture:
+    label, source, target = names
+    groups = _by_labelled_cases(view, rows)
+    figure, panels = _stacked_panels(groups)
+    low, high = min(of_label[["gap", "ci_low"]].min().min(), 0), max(of_label[["gap", "ci_high"]].max().max(), 0)
+    for axes, (number, models) in zip(panels, groups.items(), strict=True):
+        of_number = rows[rows["labelled_cases"].isna() if number is None else rows["labelled_cases"] == number]
+        _draw_gaps(axes, of_number.set_index("model"), models, model_styles(view.models))
+        axes.set_title(_panel_title(number))
+        axes.set_xlim(limits(low, high, False))
+    panels[-1].set_xlabel(f"{view.axis_title}: {source} less {target}")
+    figure.suptitle(f"{source} to {target}", x=0.01, ha="left", fontsize=12, fontweight="bold")
+    alt = f"Domain gap in {view.metric.title} of {label} from {source} to {target}: " + ", ".join(
+        f"{row.model}{'' if pd.isna(row.labelled_cases) else f' with {row.labelled_cases} labelled cases'} {row.gap:.3g}"
+        for row in rows.itertuples()
+    )
+    name = f"domain_gap_{as_name(label)}_{as_name(source)}_{as_name(target)}"
+    return picture(figure, name, alt, f"{label}, {source} to {target}.")
+
+
+def _draw_gaps(axes: Axes, rows: pd.DataFrame, models: list[str], styles: dict[str, ModelStyle]) -> None:
+    axes.axvline(0, color="#1d2730", linewidth=1)
+    for position, model in enumerate(models):
+        gap, low, high = (float(rows.at[model, column]) for column in ("gap", "ci_low", "ci_high"))
+        errors = np.nan_to_num([[max(gap - low, 0)], [max(high - gap, 0)]])
+        style = styles[model]
+        axes.errorbar(gap, position, xerr=errors, color=style.color, marker=style.marker, markersize=7, capsize=3)
+    _name_rows(axes, models)

@@ -1,0 +1,130 @@
+"""How all figures of a report are drawn: size, colours, markers and lines of models, and the files made of them.
+
+Colours are seaborn's "colorblind" palette; as it is not enough for grey prints and many models, markers and line styles
+differ as well. Figures are drawn on Agg without pyplot, so that nothing is left behind in a user's session.
+"""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (2, 1)))
+PANEL_WIDTH_INCHES = 5.2  # two stand side by side on a laptop, one fills a phone
+PIXELS_PER_INCH = 160
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": 10.5,
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#5b6670",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e6e8",
+    "legend.frameon": False,
+    "text.parse_math": False,  # a model may be called $x$
+    "pdf.fonttype": 42,  # text stays text for whoever edits the figure
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, as files.
+
+    Attributes:
+        name: of its files.
+        alt: what it shows, for readers who do not see it.
+        caption: below it.
+        png: for the page.
+        pdf: for a paper.
+        width_px: at which it is shown if there is room.
+        height_px: for that width.
+    """
+
+    name: str
+    alt: str
+    caption: str
+    png: bytes
+    pdf: bytes
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
+class ModelStyle:
+    """How a model is drawn wherever it appears."""
+
+    color: tuple[float, float, float]
+    marker: str
+    line: Any
+
+
+def model_styles(models: Sequence[str]) -> dict[str, ModelStyle]:
+    """A colour, a marker and a line style for each model; 10, 11 and 7 of them, so that 770 models differ."""
+    colors = sns.color_palette("colorblind")
+    return {
+        model: ModelStyle(colors[i % len(colors)], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)])
+        for i, model in enumerate(models)
+    }
+
+
+def new_figure(height_inches: float, width_inches: float = PANEL_WIDTH_INCHES) -> Figure:
+    """An empty figure that makes room for what surrounds its axes."""
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
+    """The figure as PNG and PDF, the same bytes whenever it is drawn."""
+    png, pdf = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
+    figure.savefig(pdf, format="pdf", dpi=PIXELS_PER_INCH, metadata={"CreationDate": None})
+    width, height = (round(100 * inches) for inches in figure.get_size_inches())
+    return Picture(name, alt, caption, png.getvalue(), pdf.getvalue(), width, height)
+
+
+def legend_entry(label: str, style: ModelStyle, **line: Any) -> Line2D:
+    """A sample of the model's line for a legend."""
+    settings = {"color": style.color, "marker": style.marker, "linestyle": style.line} | line
+    return Line2D([], [], label=wrapped(label, 40), **settings)
+
+
+def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """A legend below the axes, in two columns where the labels are short."""
+    labels = [str(handle.get_label()) for handle in handles]
+    for handle, label in zip(handles, labels, strict=True):
+        handle.set_label(f" {label}" if label.startswith("_") else label)  # matplotlib leaves out what begins with _
+    columns = 2 if max(map(len, labels)) <= 24 else 1
+    figure.legend(handles=list(handles), loc="outside lower left", ncols=columns, fontsize=10, handlelength=3.4)
+
+
+def limits(low: float, high: float, is_share: bool) -> tuple[float, float]:
+    """The range of an axis for values from low to high, with some room; shares do not go beyond 0 and 1 by much."""
+    room = 0.05 * max(high - low, 0.02 if is_share else 1e-6)
+    if is_share:
+        return max(low - room, -0.02), min(high + room, 1.02)
+    return low - room, high + room
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name in several lines, broken after underscores if it has no spaces."""
+    spaced = name.replace("_", "_\0")
+    lines = textwrap.wrap(spaced.replace("\0", " "), width) if len(name) > width else [name]
+    return "\n".join(line.replace("_ ", "_") for line in lines)
+
+
+def hide_grid(axes: Axes, axis: Any) -> None:
+    axes.grid(False, axis=axis)
+    axes.tick_params(axis=axis, length=0)
