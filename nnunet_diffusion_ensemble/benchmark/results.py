@@ -89,3 +89,16 @@ def read_table(file: Path) -> pd.DataFrame:
         )
     types = {**TYPES, "problem": "string", "action": "string"}
     return pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])  # a hospital may be called NA
+
+
+def read_results(folder: Path) -> BenchmarkResults:
+    """Reads what a benchmark wrote.
+
+    Args:
+        folder: its output; it may have been moved.
+
+    Raises:
+        FileNotFoundError: it is no such folder, or the benchmark is not finished.
+        ValueError: a file in it is damaged.
+    """
+    raise NotImplementedError
