@@ -61,7 +61,8 @@ def surface_metrics(
     elif there == (False, False):
         values = 0.0, 0.0, 1.0
     else:
-        values = *[math.dist(np.multiply(reference.shape, spacing), [0] * reference.ndim)] * 2, 0.0
+        diagonal = math.hypot(*np.multiply(reference.shape, spacing))
+        values = diagonal, diagonal, 0.0
     return dict(zip(SURFACE, values, strict=True))
 
 
