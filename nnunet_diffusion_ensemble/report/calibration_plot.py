@@ -11,9 +11,11 @@ from nnunet_diffusion_ensemble.report.drawing import (
     model_styles,
     new_figure,
     picture,
+    set_title,
 )
 from nnunet_diffusion_ensemble.report.view import View
 
+CAPTION = "All pixels of all cases and seeds together, in bins of the predicted probability; the grey line is perfect."
 SUMS = ["pixels", "probability_sum", "positives"]
 
 
@@ -51,10 +53,10 @@ def _reliability(view: View, bins: pd.DataFrame, label: str, domain: str) -> Pic
         handles.append(legend_entry(f"{model}, ECE {errors[model]:.3f}", style))
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
     axes.set(xlabel="predicted probability", ylabel="share of pixels that have the label", aspect="equal")
-    axes.set_title(f"{domain} ({view.roles[domain]})")
+    set_title(figure, f"{label}, {domain} ({view.roles[domain]})")
     add_legend(figure, handles)
     alt = f"Reliability curves of {label} on {domain}. Expected calibration error: " + ", ".join(
         f"{model} {error:.3f}" for model, error in errors.items()
     )
     name = f"calibration_{as_name(label)}_{as_name(domain)}"
-    return picture(figure, name, alt, f"{label}, {domain}.{view.at_labelled_cases()}")
+    return picture(figure, name, alt, CAPTION + view.at_labelled_cases())

@@ -18,6 +18,7 @@ from nnunet_diffusion_ensemble.report.drawing import (
     model_styles,
     new_figure,
     picture,
+    set_title,
 )
 from nnunet_diffusion_ensemble.report.view import View
 
@@ -69,14 +70,15 @@ def _label_efficiency(view: View, described: pd.DataFrame, label: str, domain: s
     axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.set_xticks([], minor=True)
     axes.set_xlim(numbers[0] / 1.15, numbers[-1] * 1.15)
-    axes.set(xlabel="labelled cases (logarithmic)", ylabel=view.axis_title, title=f"{domain} ({view.roles[domain]})")
+    axes.set(xlabel="labelled cases (logarithmic)", ylabel=view.axis_title)
+    set_title(figure, f"{label}, {domain} ({view.roles[domain]})")
     _share_range(axes, described, view)
     add_legend(figure, [legend_entry(model, styles[model]) for model in shown])
     alt = f"Curves of mean {view.metric.title} of {label} on {domain} over the number of labelled cases: " + "; ".join(
         f"{model} {_course(rows[rows['model'] == model])}" for model in shown
     )
     name = f"label_efficiency_{as_name(label)}_{as_name(domain)}"
-    return picture(figure, name, alt, f"{label}, {domain}. {INTERVAL}")
+    return picture(figure, name, alt, INTERVAL)
 
 
 def _draw_model(axes: Axes, rows: pd.DataFrame, style: ModelStyle, shift: float) -> None:
@@ -129,8 +131,8 @@ def _timesteps(view: View, described: pd.DataFrame, ensemble: pd.DataFrame, labe
     axes.axvline(len(timesteps) - 0.25, color="#5b6670", linewidth=0.8)
     axes.set_xticks([*range(len(timesteps)), len(timesteps) + 0.5], [*map(str, timesteps), "all"])
     hide_grid(axes, "x")
-    title = f"{domain} ({view.roles[domain]})"
-    axes.set(xlabel="timestep alone; at the right the ensemble of all", ylabel="Dice", title=title)
+    set_title(figure, f"{label}, {domain} ({view.roles[domain]})")
+    axes.set(xlabel="timestep alone; at the right the ensemble of all", ylabel="Dice")
     both = pd.concat([described, ensemble[ensemble["model"].isin(described["model"])]])
     low, high = both[["mean", "ci_low"]].min().min(), both[["mean", "ci_high"]].max().max()
     axes.set_ylim(limits(low, high, True))
@@ -138,7 +140,7 @@ def _timesteps(view: View, described: pd.DataFrame, ensemble: pd.DataFrame, labe
     alt = f"Mean Dice of {label} on {domain} by single timesteps and by their ensemble: " + "; ".join(
         _alt_of_timesteps(model, rows[rows["model"] == model], own[own["model"] == model]) for model in shown
     )
-    caption = f"{label}, {domain}.{view.at_labelled_cases()} {INTERVAL}"
+    caption = f"{INTERVAL}{view.at_labelled_cases()}"
     return picture(figure, f"timesteps_{as_name(label)}_{as_name(domain)}", alt, caption)
 
 

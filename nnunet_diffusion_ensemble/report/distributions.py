@@ -10,17 +10,16 @@ from nnunet_diffusion_ensemble.benchmark.results import as_name
 from nnunet_diffusion_ensemble.report.drawing import (
     ModelStyle,
     Picture,
-    hide_grid,
     limits,
     model_styles,
     new_figure,
     picture,
-    wrapped,
+    set_title,
 )
 from nnunet_diffusion_ensemble.report.view import View
 
-NAME_WIDTH = 20  # characters of a model's name in a line beside its box
-ROW_INCHES = 0.38
+ROW_INCHES = 0.5  # of a model, its name above
+GAP_INTERVAL = "Bars are 95% bootstrap intervals over the patients of both domains and, where there are several, seeds."
 KEYS = ["model", "labelled_cases", "domain", "label"]
 
 
@@ -56,18 +55,25 @@ def _boxes(view: View, cases: pd.DataFrame, label: str, domain: str) -> Picture:
     groups = _by_labelled_cases(view, of_domain)
     figure, panels = _stacked_panels(groups)
     for axes, (number, models) in zip(panels, groups.items(), strict=True):
-        rows = of_domain[of_domain["labelled_cases"].isna() if number is None else of_domain["labelled_cases"] == number]
+        rows = of_domain[
+            of_domain["labelled_cases"].isna() if number is None else of_domain["labelled_cases"] == number
+        ]
         _draw_boxes(axes, rows, models, model_styles(view.models))
         axes.set_title(_panel_title(number))
         axes.set_xlim(limits(cases["value"].min(), cases["value"].max(), view.is_share))
     panels[-1].set_xlabel(view.axis_title)
-    figure.suptitle(f"{domain} ({view.roles[domain]})", x=0.01, ha="left", fontsize=12, fontweight="bold")
+    set_title(figure, f"{label}, {domain} ({view.roles[domain]})")
     medians = of_domain.groupby(["model", "labelled_cases"], dropna=False, sort=False)["value"].median()
     alt = f"Box plots of {view.metric.title} of {label} on {domain}, medians: " + ", ".join(
         f"{model}{'' if pd.isna(number) else f' with {number} labelled cases'} {median:.3g}"
         for (model, number), median in medians.items()
     )
-    return picture(figure, f"boxes_{as_name(label)}_{as_name(domain)}", alt, f"{label}, {domain}.")
+    return picture(
+        figure,
+        f"boxes_{as_name(label)}_{as_name(domain)}",
+        alt,
+        "Boxes hold the middle half of the cases; each point is a case, mean over seeds.",
+    )
 
 
 def _by_labelled_cases(view: View, rows: pd.DataFrame) -> dict[int | None, list[str]]:
@@ -88,14 +94,10 @@ def _models_of(view: View, rows: pd.DataFrame) -> list[str]:
 
 def _stacked_panels(groups: dict[int | None, list[str]]) -> tuple[Figure, list[Axes]]:
     """One panel for each number of labelled cases, as high as it has models."""
-    heights = [_rows_of(models) + 0.9 for models in groups.values()]
-    figure = new_figure(ROW_INCHES * sum(heights) + 0.8)
+    heights = [len(models) + 1.2 for models in groups.values()]
+    figure = new_figure(ROW_INCHES * sum(heights) + 0.6)
     panels = figure.subplots(len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
     return figure, list(panels[:, 0])
-
-
-def _rows_of(models: list[str]) -> float:
-    return sum(max(1.0, 0.5 * (1 + wrapped(model, NAME_WIDTH).count("\n"))) for model in models)
 
 
 def _panel_title(number: int | None) -> str:
@@ -112,7 +114,7 @@ def _draw_boxes(axes: Axes, rows: pd.DataFrame, models: list[str], styles: dict[
         hue_order=models,
         palette={model: styles[model].color for model in models},
         ax=axes,
-        width=0.6,
+        width=0.45,
         fill=False,
         fliersize=0,
         linewidth=1.4,
@@ -121,18 +123,21 @@ def _draw_boxes(axes: Axes, rows: pd.DataFrame, models: list[str], styles: dict[
     generator = np.random.default_rng(0)
     for position, model in enumerate(models):
         values = rows.loc[rows["model"] == model, "value"].to_numpy()
-        heights = position + generator.uniform(-0.22, 0.22, len(values))
+        heights = position + generator.uniform(-0.17, 0.17, len(values))
         alpha = 0.6 if len(values) < 100 else 0.3
-        axes.scatter(values, heights, s=7, color=styles[model].color, alpha=alpha, linewidths=0, rasterized=True)
+        axes.scatter(values, heights, s=9, color=styles[model].color, alpha=alpha, linewidths=0, rasterized=True)
     _name_rows(axes, models)
     axes.set(xlabel="", ylabel="")
 
 
 def _name_rows(axes: Axes, models: list[str]) -> None:
-    axes.set_yticks(range(len(models)), [wrapped(model, NAME_WIDTH) for model in models])
-    axes.set_ylim(len(models) - 0.5, -0.5)
+    """Names above the rows, which leaves the width to the values."""
+    axes.set_yticks([])
+    axes.set_ylim(len(models) - 0.6, -0.75)
+    for position, model in enumerate(models):
+        axes.text(0, position - 0.28, model, transform=axes.get_yaxis_transform(), va="bottom", fontsize=9.5)
     axes.spines["left"].set_visible(False)
-    hide_grid(axes, "y")
+    axes.grid(False, axis="y")
 
 
 def _gaps(view: View, rows: pd.DataFrame, of_label: pd.DataFrame, names: tuple[str, str, str]) -> Picture:
@@ -146,13 +151,13 @@ def _gaps(view: View, rows: pd.DataFrame, of_label: pd.DataFrame, names: tuple[s
         axes.set_title(_panel_title(number))
         axes.set_xlim(limits(low, high, False))
     panels[-1].set_xlabel(f"{view.axis_title}: {source} less {target}")
-    figure.suptitle(f"{source} to {target}", x=0.01, ha="left", fontsize=12, fontweight="bold")
+    set_title(figure, f"{label}, {source} to {target}")
     alt = f"Domain gap in {view.metric.title} of {label} from {source} to {target}: " + ", ".join(
         f"{row.model}{'' if pd.isna(row.labelled_cases) else f' with {row.labelled_cases} labelled cases'} {row.gap:.3g}"
         for row in rows.itertuples()
     )
     name = f"domain_gap_{as_name(label)}_{as_name(source)}_{as_name(target)}"
-    return picture(figure, name, alt, f"{label}, {source} to {target}.")
+    return picture(figure, name, alt, GAP_INTERVAL)
 
 
 def _draw_gaps(axes: Axes, rows: pd.DataFrame, models: list[str], styles: dict[str, ModelStyle]) -> None:

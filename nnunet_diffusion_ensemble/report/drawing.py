@@ -5,7 +5,7 @@ differ as well. Figures are drawn on Agg without pyplot, so that nothing is left
 """
 
 import io
-import textwrap
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,10 +119,18 @@ def limits(low: float, high: float, is_share: bool) -> tuple[float, float]:
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name in several lines, broken after underscores if it has no spaces."""
-    spaced = name.replace("_", "_\0")
-    lines = textwrap.wrap(spaced.replace("\0", " "), width) if len(name) > width else [name]
-    return "\n".join(line.replace("_ ", "_") for line in lines)
+    """A name in lines of at most so many characters, where it can be broken: at spaces, _, - and before capitals."""
+    lines = [""]
+    for piece in re.split(r"(?<=[\s_-])|(?<=[a-z0-9])(?=[A-Z])", name):
+        if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def set_title(figure: Figure, text: str) -> None:
+    """A title at the left of the whole figure."""
+    figure.suptitle(wrapped(text, 48), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
 
 
 def hide_grid(axes: Axes, axis: Any) -> None:

@@ -144,14 +144,21 @@ def _lead(view: View, compared: pd.DataFrame, first: pd.Series, second: pd.Serie
     pair = _comparison(compared, first, second)
     mean = format_value(view.metric.name, second["mean"], view.results.spec.unit)
     if pair is None:
-        return f"The next, {second['model']}, has {mean}; the two were trained on other numbers of cases and not compared."
+        return (
+            f"The next, {second['model']}, has {mean}; the two were trained on other numbers of cases and not compared."
+        )
     difference = _value(view, *(abs(pair[name]) if name == "mean_difference" else pair[name] for name in DIFFERENCE))
     text = f"The next is {second['model']} with {mean}; the difference of {difference} is "
     if pd.isna(pair["p_holm"]) or pair["p_holm"] >= ALPHA:
-        return f"{text}not significant (p {format_p(pair['p_holm'])}): these results do not say which of the two is better."
+        return f"{text}not significant ({_p(pair)}): these results do not say which of the two is better."
     if pair["better"] != first["model"]:
-        return f"{text}small beside the single cases: in most of them {pair['better']} is better (p {format_p(pair['p_holm'])})."
-    return f"{text}significant (p {format_p(pair['p_holm'])})."
+        return f"{text}small beside the single cases: in most of them {pair['better']} is better ({_p(pair)})."
+    return f"{text}significant ({_p(pair)})."
+
+
+def _p(pair: pd.Series) -> str:
+    text = format_p(pair["p_holm"])
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 DIFFERENCE = ("mean_difference", "ci_low", "ci_high")
@@ -163,6 +170,8 @@ def _others(compared: pd.DataFrame, ranked: pd.DataFrame) -> str:
         return ""
     pairs = [_comparison(compared, ranked.iloc[0], ranked.iloc[i]) for i in range(1, len(ranked))]
     better = sum(pair is not None and pair["better"] == ranked.iloc[0]["model"] for pair in pairs)
+    if better == len(pairs):
+        return f" It is significantly better than {'both' if better == 2 else f'all {better}'} other models."
     return f" It is significantly better than {better} of the {len(pairs)} other models."
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -15,12 +16,12 @@ from nnunet_diffusion_ensemble.benchmark.results import as_name
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.overlay import draw_contour
 from nnunet_diffusion_ensemble.report.case_images import CaseImages, Masks, read_case
-from nnunet_diffusion_ensemble.report.drawing import LINES, Picture, new_figure, picture
+from nnunet_diffusion_ensemble.report.drawing import LINES, Picture, picture
 from nnunet_diffusion_ensemble.report.view import View
 
 REFERENCE: dict[str, Any] = {"colors": "#56B4E9", "linewidths": 2.6, "linestyles": "solid"}
 PREDICTION: dict[str, Any] = {"colors": "#E69F00", "linewidths": 1.8, "linestyles": "dashed"}
-PANEL_INCHES = 3.1
+PANEL_INCHES, GAP_INCHES, TITLE_INCHES, LEGEND_INCHES = 3.1, 0.15, 0.3, 0.62
 
 
 @dataclass(frozen=True)
@@ -105,16 +106,17 @@ def _what(images: CaseImages) -> str:
 
 def draw_case(images: CaseImages) -> Figure:
     """Image with contours, single timesteps and entropy beside each other, as far as they are there."""
-    panels = 1 + bool(images.timesteps) + (images.entropy is not None)
+    parts = [_draw_overlay]
+    parts += [_draw_timesteps] * bool(images.timesteps)
+    parts += [_draw_entropy] * (images.entropy is not None)
     rows, columns = images.image.shape[:2]
     height = PANEL_INCHES * float(np.clip(rows * images.aspect / columns, 0.4, 1.6))
-    figure = new_figure(height + 0.75, PANEL_INCHES * panels)
-    axes = list(figure.subplots(1, panels, squeeze=False)[0])
-    _draw_overlay(axes[0], images)
-    if images.timesteps:
-        _draw_timesteps(axes[1], images)
-    if images.entropy is not None:
-        _draw_entropy(axes[-1], images)
+    whole = TITLE_INCHES + height + LEGEND_INCHES
+    figure = Figure(figsize=((PANEL_INCHES + GAP_INCHES) * len(parts), whole))
+    FigureCanvasAgg(figure)
+    for position, draw in enumerate(parts):
+        left, width = position / len(parts), PANEL_INCHES / (PANEL_INCHES + GAP_INCHES) / len(parts)
+        draw(figure.add_axes((left, LEGEND_INCHES / whole, width, height / whole), anchor="NW"), images)
     return figure
 
 
@@ -140,8 +142,14 @@ def _draw_timesteps(axes: Axes, images: CaseImages) -> None:
 def _draw_entropy(axes: Axes, images: CaseImages) -> None:
     shown = axes.imshow(images.entropy, cmap="cividis", vmin=0, vmax=1, aspect=images.aspect, interpolation="nearest")
     _bare(axes, "Uncertainty (entropy)")
-    bar = axes.figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05, pad=0.03, ticks=[0, 0.5, 1])
-    bar.ax.set_xticklabels(["certain", "", "undecided"], fontsize=8)
+    scale = axes.inset_axes(
+        (0, -0.27 / axes.bbox.height * axes.figure.dpi, 1, 0.1 / axes.bbox.height * axes.figure.dpi)
+    )
+    bar = axes.figure.colorbar(shown, cax=scale, orientation="horizontal", ticks=[0, 1])
+    for label, side in zip(
+        bar.ax.set_xticklabels(["certain", "undecided"], fontsize=8), ("left", "right"), strict=True
+    ):
+        label.set_horizontalalignment(side)
     bar.outline.set_visible(False)
 
 
@@ -158,7 +166,7 @@ def _draw_image(axes: Axes, images: CaseImages, title: str) -> None:
 
 def _bare(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=9.5, fontweight="normal")
-    axes.set(xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[], autoscale_on=False)  # contours do not change what is shown
     axes.spines[:].set_visible(False)
 
 
@@ -169,17 +177,20 @@ def _draw_masks(axes: Axes, masks: Masks, style: Mapping[str, Any]) -> None:
 
 def _legend(axes: Axes, styles: Mapping[str, Mapping[str, Any]], columns: int) -> None:
     handles: Sequence[Line2D] = [
-        Line2D([], [], color=_first(style["colors"]), ls=_first(style["linestyles"]), lw=style["linewidths"], label=name)
+        Line2D(
+            [], [], color=_first(style["colors"]), ls=_first(style["linestyles"]), lw=style["linewidths"], label=name
+        )
         for name, style in styles.items()
     ]
     axes.legend(
         handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.01),
+        loc="upper left",
+        bbox_to_anchor=(-0.03, 0.0),
         ncols=columns,
         fontsize=8,
-        handlelength=2.2,
-        columnspacing=1.0,
+        handlelength=2.0,
+        handletextpad=0.4,
+        columnspacing=0.9,
     )
 
 

@@ -61,8 +61,12 @@ def models_table(view: View) -> Table:
 def missing_runs(view: View) -> list[str]:
     """Trainings and domains of the specification that the results lack, in words."""
     own = view.results.results
-    there = set(own[list(RUN_COLUMNS)].drop_duplicates().astype({"labelled_cases": "object"}).itertuples(index=False, name=None))
-    there = {(model, None if pd.isna(number) else int(number), int(seed), domain) for model, number, seed, domain in there}
+    there = set(
+        own[list(RUN_COLUMNS)].drop_duplicates().astype({"labelled_cases": "object"}).itertuples(index=False, name=None)
+    )
+    there = {
+        (model, None if pd.isna(number) else int(number), int(seed), domain) for model, number, seed, domain in there
+    }
     missing = []
     for model in view.results.spec.models:
         for domain in view.domains:

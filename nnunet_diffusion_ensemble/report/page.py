@@ -14,19 +14,20 @@ from nnunet_diffusion_ensemble.report.drawing import Picture
 from nnunet_diffusion_ensemble.report.gallery import GalleryGroup
 from nnunet_diffusion_ensemble.report.tables import Table
 
-LONG_TABLE = 40  # rows; longer ones are folded
+LONG_TABLE = 24  # rows; longer ones are folded
 OPEN_GALLERIES = 8  # of more than so many, all are folded
 NUMBER = re.compile(r"[<≥±+\u2212-]?\s?\.?\d[\d.,]*\b(?!\w)")
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report, its contents in this order; `name` is its anchor, `texts` are whole files by title."""
+    """A part of the report, its contents in this order; `name` is its anchor, `points` a list, `notes` small print, `texts` whole files."""
 
     name: str
     title: str
     paragraphs: tuple[str, ...] = ()
     points: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()

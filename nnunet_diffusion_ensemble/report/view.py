@@ -113,7 +113,9 @@ def _metric(results: BenchmarkResults, own: pd.DataFrame, name: str | None) -> M
     if name is None:
         name = "Dice" if "Dice" in available else available[0] if available else None
     if name not in available:
-        raise ValueError(f"--metric {name}: the results have {', '.join(available) or 'none of the specified metrics'}.")
+        raise ValueError(
+            f"--metric {name}: the results have {', '.join(available) or 'none of the specified metrics'}."
+        )
     return METRICS[name]
 
 
