@@ -1,6 +1,5 @@
 """Curves over the number of labelled cases, and over timesteps (the first finding of Rosnati et al. 2023)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,7 @@ def _label_efficiency(view: View, described: pd.DataFrame, label: str, domain: s
 
 
 def _draw_model(axes: Axes, rows: pd.DataFrame, style: ModelStyle, shift: float) -> None:
-    """The model's curve, moved a little so that bars do not cover each other; a level line without a number of cases."""
+    """The model's curve, moved a little so that bars stay apart; a level line without a number of labelled cases."""
     numbered = rows.dropna(subset="labelled_cases").sort_values("labelled_cases")
     at = numbered["labelled_cases"].to_numpy(float) * (1 + shift)
     _error_bars(axes, at, numbered, style)

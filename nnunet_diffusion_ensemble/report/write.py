@@ -1,14 +1,14 @@
 """Writes the report of a benchmark: one page that needs nothing else, its figures and its tables as files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 
 from nnunet_diffusion_ensemble.atomic import whole_file, write_text
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults
-from nnunet_diffusion_ensemble.report.drawing import STYLE, Picture
-from nnunet_diffusion_ensemble.report.page import Section, render
+from nnunet_diffusion_ensemble.report.drawing import STYLE
+from nnunet_diffusion_ensemble.report.page import render
 from nnunet_diffusion_ensemble.report.sections import all_sections
 from nnunet_diffusion_ensemble.report.tables import write_tables
 from nnunet_diffusion_ensemble.report.view import ReportOptions, View, choose
