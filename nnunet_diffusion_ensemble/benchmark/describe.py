@@ -26,7 +26,7 @@ def describe(results: pd.DataFrame, by: Sequence[str] = (), bootstrap: Bootstrap
     - `num_cases` and `num_patients` that were tested, `num_seeds`, `num_undefined` values among those of all seeds, and
       `num_missing`: pairs of a seed and one of the domain's cases, those of any model, without a result.
 
-    The interval is NaN if fewer than two patients have a value, `sd` if fewer than two cases have, the others if none has.
+    The interval is NaN if fewer than two patients have a value, `sd` if fewer than two cases, the rest if none.
 
     Args:
         results: table with RESULT_COLUMNS. Single timesteps are left out unless `by` has `timestep`; then the model's
