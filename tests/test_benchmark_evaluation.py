@@ -218,7 +218,7 @@ FLAT = np.zeros((14, 11), np.uint8)
     ],
 )
 def test_unusable_files_are_named(tmp_path: Path, spoil: Callable[[EvaluationData], None], message: str) -> None:
-    data = write_evaluation_data(tmp_path)
+    data = write_evaluation_data(tmp_path, num_cases=2, timesteps=(50,))
     spoil(data)
     with pytest.raises(ValueError, match=message):
         evaluate(data)
