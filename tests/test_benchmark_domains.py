@@ -162,7 +162,9 @@ def test_a_case_that_the_table_of_patients_lacks_is_named(table: str, domain: Do
         ("", "is not a table in CSV"),
     ],
 )
-def test_a_table_of_patients_that_is_none_is_named(table: str, message: str, domain: DomainSpec, tmp_path: Path) -> None:
+def test_a_table_of_patients_that_is_none_is_named(
+    table: str, message: str, domain: DomainSpec, tmp_path: Path
+) -> None:
     checked, (problem,) = check_domain(with_patients(domain, tmp_path, table), PICTURES)
     assert not checked.cases
     assert message in problem.problem

@@ -52,7 +52,11 @@ def test_paths_start_from_the_file_the_home_or_a_variable(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DATA", "/data")
-    text = SPEC.replace("models/tedm", "~/tedm").replace("images: images", "images: ${DATA}/x").replace("output: out", "output: ../out")
+    text = (
+        SPEC.replace("models/tedm", "~/tedm")
+        .replace("images: images", "images: ${DATA}/x")
+        .replace("output: out", "output: ../out")
+    )
     spec = read(file, text)
     assert spec.output == tmp_path.parent / "out"
     assert spec.models[0].folder == tmp_path / "home" / "tedm"
@@ -110,7 +114,11 @@ MISTAKES = {
     "infinity": ("device: cpu", "nsd_tolerance: .inf", r"nsd_tolerance must be a finite number; got inf"),
     "a text for yes": ("device: cpu", "mirroring: y e s", r"mirroring must be true or false; got 'y e s'"),
     "a key twice": ("device: cpu", "output: other", r"line 11, column 1: output is there already, in line 1"),
-    "an entry of text": ("  - name: TEDM", "  - x\n  - name: TEDM", r"line 3, column 5: a model must have name, folder"),
+    "an entry of text": (
+        "  - name: TEDM",
+        "  - x\n  - name: TEDM",
+        r"line 3, column 5: a model must have name, folder",
+    ),
     "no name": ("name: TEDM", "name: ' '", r"line 3, column 11: name must be a name; got ' '"),
     "wrong indentation": ("    role", "   role", r"not YAML. line 8, column 4: .*Mind indentation"),
     "a tab": ("    role", "\trole", r"not YAML. line 8, column 1: .*cannot start any token"),
