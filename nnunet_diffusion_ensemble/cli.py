@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nnunet_diffusion_ensemble import __version__, cli_predict, cli_report
+from nnunet_diffusion_ensemble import __version__, cli_benchmark, cli_predict, cli_report
 
 DENOISER_HELP = "checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer, or name of a shipped denoiser"
 USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
@@ -229,6 +229,13 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     cli_predict.add_arguments(_command(commands, "predict", cli_predict.run, text))
 
 
+def _add_benchmark(commands: argparse._SubParsersAction) -> None:
+    text = "test trained models on several hospitals: prediction, metrics and tables, from a specification"
+    parser = _command(commands, "benchmark", cli_benchmark.run, text)
+    cli_benchmark.add_arguments(parser)
+    parser.add_argument("--num-processes", type=_positive, help="of evaluation, instead of the specification's")
+
+
 def _add_report(commands: argparse._SubParsersAction) -> None:
     text = "write the page, figures and tables of a finished benchmark"
     cli_report.add_arguments(_command(commands, "report", cli_report.run, text))
@@ -269,6 +276,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (_add_register, _add_convert, _add_plan, _add_preprocess, _add_sample, _add_export, _add_demo):
         add(commands)
     _add_predict(commands)
+    _add_benchmark(commands)
     _add_report(commands)
     return parser
 

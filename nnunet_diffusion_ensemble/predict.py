@@ -73,7 +73,9 @@ def predict(
     yield from predict_cases(model, find_cases(images, model), output, how, continue_prediction)
 
 
-def prediction_settings(model_folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> dict[str, Any]:
+def prediction_settings(
+    model_folder: Path, settings: PredictionSettings, denoiser: str | None = None
+) -> dict[str, Any]:
     """How it is predicted, in the words of `prediction.json`."""
     return {"model": str(model_folder.resolve()), "denoiser": denoiser, **settings.to_json()}
 

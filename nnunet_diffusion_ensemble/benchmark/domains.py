@@ -3,8 +3,8 @@
 import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_diffusion_ensemble.benchmark.ordered import map_in_order
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, in_one_line
+from nnunet_diffusion_ensemble.benchmark.records import stamps
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
 from nnunet_diffusion_ensemble.unlabelled_cases import group_by_case, naming_problem, number_of_channels
 
 SPACING_TOLERANCE = 1e-3  # relative; half a pixel in 500
 SHOWN_VALUES = 10
 CASE, PATIENT = "case", "patient"
+
+
+Stamps = dict[str, list[int]]  # of files, as in records.py
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,15 @@ class Case:
     reference: Path
     patient: str
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (*self.images, self.reference)
+    @cached_property
+    def image_stamps(self) -> Stamps:
+        """Of its images, when they were first asked for."""
+        return stamps(self.images)
+
+    @cached_property
+    def stamps(self) -> Stamps:
+        """Of its images and its reference, when they were first asked for."""
+        return stamps((*self.images, self.reference))
 
 
 @dataclass(frozen=True)
@@ -79,35 +89,49 @@ class Expected:
         return sorted(set(np.hstack([*self.dataset_json["labels"].values()]).astype(int).tolist()))
 
 
-Done = Callable[[int, int], None]
+@dataclass(frozen=True)
+class Reading:
+    """How the cases of a domain are read.
+
+    Attributes:
+        num_processes: that read.
+        imported: modules for those processes, see `map_in_order`.
+        known: stamps of the cases that were right when they were last read.
+        done: is told how many cases have been read, and of how many.
+    """
+
+    num_processes: int = 1
+    imported: Sequence[str] = ()
+    known: Mapping[str, Stamps] = field(default_factory=dict)
+    done: Callable[[int, int], None] = lambda done, total: None
+
+    def is_known(self, case: Case) -> bool:
+        return case.name in self.known and self.known[case.name] == case.stamps
 
 
-def check_domain(
-    domain: DomainSpec, expected: Expected, num_processes: int = 1, done: Done = lambda done, total: None
-) -> tuple[Domain, list[Problem]]:
+def check_domain(domain: DomainSpec, expected: Expected, reading: Reading = Reading()) -> tuple[Domain, list[Problem]]:
     """The cases of a domain that can be tested, and what is wrong with all others.
 
     Args:
         domain: as specified.
         expected: what the models expect.
-        num_processes: that read.
-        done: is told how many cases have been read, and of how many.
+        reading: processes and the like.
 
     Returns:
         The domain, whose cases may be none, and the problems, in the order of the cases.
     """
     try:
-        found, by_name = _find_cases(domain, expected.file_ending)
+        found, problems = _find_cases(domain, expected.file_ending)
     except (ValueError, OSError) as error:
         return Domain(domain, {}), [Problem(in_one_line(error), domain=domain.name)]
-    problems = {case: text for case, text in by_name.items() if text}
     check = partial(_check_case, expected=expected)
-    cases = [case for case in found if case.name not in problems]
-    for position, (case, text) in enumerate(zip(cases, map_in_order(check, cases, num_processes), strict=True), 1):
-        done(position, len(cases))
+    cases = [case for case in found if not reading.is_known(case)]
+    texts = map_in_order(check, cases, min(reading.num_processes, len(cases) or 1), reading.imported)
+    for position, (case, text) in enumerate(zip(cases, texts, strict=True), 1):
+        reading.done(position, len(cases))
         if text:
             problems[case.name] = text
-    good = {case.name: case for case in cases if case.name not in problems}
+    good = {case.name: case for case in found if case.name not in problems}
     listed = [Problem(problems[case], domain=domain.name, case=case) for case in sorted(problems)]
     if not good and not listed:
         listed = [Problem(_why_empty(domain, expected.file_ending), domain=domain.name)]
@@ -188,10 +212,11 @@ def _check_case(case: Case, expected: Expected) -> str:
         return f"reference {case.reference.name} has {len(reference)} channels, e.g. colours; a label map has one"
     if image.shape[1:] != reference.shape[1:]:
         return f"the reference {case.reference.name} is {_size(reference)} pixels, the image {_size(image)}"
-    spacings = [_spacing(properties) for properties in (reference_properties, image_properties)]
-    if expected.with_spacing and not np.allclose(*spacings, rtol=SPACING_TOLERANCE, atol=0):
-        of_reference, of_image = (" x ".join(f"{value:g}" for value in spacing) for spacing in spacings)
-        return f"spacing {of_reference} in the reference {case.reference.name}, {of_image} in the image"
+    of_reference, of_image = _spacing(reference_properties), _spacing(image_properties)
+    if expected.with_spacing and not np.allclose(of_reference, of_image, rtol=SPACING_TOLERANCE, atol=0):
+        return (
+            f"the reference {case.reference.name} has the spacing {_shown(of_reference)}, the image {_shown(of_image)}"
+        )
     return _value_problem(case.reference, reference, expected.values)
 
 
@@ -212,6 +237,10 @@ def _size(image: np.ndarray) -> str:
 
 def _spacing(properties: Mapping[str, Any]) -> Sequence[float]:
     return tuple(map(float, properties["spacing"]))
+
+
+def _shown(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in spacing)
 
 
 def _value_problem(file: Path, reference: np.ndarray, allowed: Sequence[int]) -> str:

@@ -79,7 +79,7 @@ def _checked(model: ModelSpec, seed: int, settings: PredictionSettings) -> Run |
         run = Run(model, seed, settings, plans, dataset_json)
         PredictionFolder(Path(), dataset_json["file_ending"], run.reader_writer())
     except Exception as error:  # damaged plans and checkpoints raise errors of any kind
-        return Problem(f"{_where(model, seed)}: {in_one_line(error)}", model=model.name)
+        return Problem(f"{where(model, seed)}: {in_one_line(error)}", model=model.name)
     return run
 
 
@@ -88,7 +88,7 @@ def _of_the_same_data(run: Run, first: Run) -> Run | Problem:
     for what, value in own.items():
         if value != others[what]:
             text = f"a model of another data set: its {what} are {value}, those of {first.title} {others[what]}"
-            return Problem(f"{_where(run.model, run.seed)}: {text}", model=run.model.name)
+            return Problem(f"{where(run.model, run.seed)}: {text}", model=run.model.name)
     return run
 
 
@@ -101,6 +101,7 @@ def _data(dataset_json: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "names of files", f"CASE{dataset_json['file_ending']}"
 
 
-def _where(model: ModelSpec, seed: int) -> str:
+def where(model: ModelSpec, seed: int) -> str:
+    """Tells a training from others of its model, for a problem's text."""
     cases = "" if model.labelled_cases is None else f"{model.labelled_cases} labelled case(s), "
     return f"{cases}seed {seed}"

@@ -66,13 +66,13 @@ class Pair:
         """What the predictions depend on."""
         folder = self.run.model.folder
         settings = prediction_settings(folder, self.run.settings)
-        images = {name: stamps(case.images) for name, case in self.domain.cases.items()}
+        images = {name: case.image_stamps for name, case in self.domain.cases.items()}
         return as_written({"model": stamps(self.run.files, folder), "settings": settings, IMAGES: images})
 
     @cached_property
     def evaluated_from(self) -> dict[str, Any]:
         """What the tables depend on."""
-        cases = {name: [stamps(case.files), case.patient] for name, case in self.domain.cases.items()}
+        cases = {name: [case.stamps, case.patient] for name, case in self.domain.cases.items()}
         prediction = {name: part for name, part in self.predicted_from.items() if name != IMAGES}
         values = self.spec.model_dump(include={"metrics", "unit", "nsd_tolerance", "timesteps"})
         return as_written({**prediction, **values, "named": self._row, "cases": cases})
@@ -91,12 +91,11 @@ class Pair:
 
     def num_predicted(self) -> int:
         """How many cases need not be predicted again."""
-        before = read_record(self.folder / PREDICTED_FROM) or {}
-        images = before.pop(IMAGES, {})
-        now = dict(self.predicted_from)
-        return sum(images.get(name) == stamp and self._target.has(name) for name, stamp in now.pop(IMAGES).items()) * (
-            before == now
-        )
+        before, now = read_record(self.folder / PREDICTED_FROM) or {}, dict(self.predicted_from)
+        images_before, images = before.pop(IMAGES, {}), now.pop(IMAGES)
+        if before != now:
+            return 0
+        return sum(images_before.get(name) == images[name] and self._target.has(name) for name in images)
 
     def forget_what_changed(self) -> str:
         """Removes predictions that were made from something else, and tells why; nothing if there are none."""
@@ -159,6 +158,6 @@ class Pair:
 def _table(file: Path, columns: Iterable[str]) -> Iterator[Callable[[Iterable[Row]], None]]:
     """A CSV file that is there when the block ends, and what writes rows to it."""
     with whole_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(columns))
+        writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
         writer.writeheader()
         yield writer.writerows

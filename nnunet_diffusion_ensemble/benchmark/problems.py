@@ -39,19 +39,17 @@ def in_one_line(error: BaseException) -> str:
     )
 
 
-def refuse(problems: Sequence[Problem]) -> None:
+def refuse(problems: Sequence[Problem], headline: str) -> None:
     """Raises a ValueError that lists the first problems and counts all, if there are any."""
     listed = list(map(str, problems[:NUM_LISTED]))
     if len(problems) > NUM_LISTED:
         listed.append(f"... and {len(problems) - NUM_LISTED} more")
-    raise_listing(
-        f"{len(problems)} problem(s). Solve them, or have them left out and counted, with `on_problem: skip`:", listed
-    )
+    raise_listing(f"{headline} ({len(problems)} problem(s)):", listed)
 
 
 def write_problems(file: Path, problems: Iterable[Problem]) -> None:
     """Writes problems.csv, with its header alone if there are none."""
     with whole_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, PROBLEM_COLUMNS)
+        writer = csv.DictWriter(stream, PROBLEM_COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(map(asdict, problems))

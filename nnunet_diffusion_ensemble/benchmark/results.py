@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec, as_name
+from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
 RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
@@ -98,4 +99,7 @@ def read_results(folder: Path) -> BenchmarkResults:
         FileNotFoundError: it is no such folder, or the benchmark is not finished.
         ValueError: a file in it is damaged.
     """
-    raise NotImplementedError
+    place = ResultFolder(Path(folder))
+    results = read_table(place.results_file)
+    calibration, problems = read_table(place.calibration_file), read_table(place.problems_file)
+    return BenchmarkResults(place, read_spec(place.spec_file), results, calibration, problems)

@@ -65,7 +65,7 @@ def _known_metric(name: str) -> str:
     return name
 
 
-def _device() -> str:
+def _device() -> Literal["cpu", "cuda"]:
     import torch  # takes seconds, and most readers of a specification need it not
 
     return "cuda" if torch.cuda.is_available() else "cpu"

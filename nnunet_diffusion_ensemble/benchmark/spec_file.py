@@ -122,7 +122,7 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-_START = yaml.Mark("", 0, 0, 0, None, None)
+_START = yaml.Mark("", 0, 0, 0, None, 0)
 
 
 def _read_yaml(file: Path) -> tuple[Any, Places, list[Mistake]]:
