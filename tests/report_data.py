@@ -180,7 +180,7 @@ def _write_predictions(results: BenchmarkResults, made: Made) -> None:
 
 
 def _label_map(made: Made, position: int) -> np.ndarray:
-    """Two lungs, those of later cases larger; with values 1, 2, ... from the outside to the inside, if there are more."""
+    """Two lungs, those of later cases larger; several values lie inside each other, the first outside."""
     numbers = sorted({int(n) for value in made.labels.values() for n in np.atleast_1d(value)})
     rows, columns = np.mgrid[:40, :48]
     flat = np.zeros((40, 48), np.uint8)

@@ -1,5 +1,7 @@
 """The values of single cases as box plots, and the domain gap of every model with its interval."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -24,7 +26,7 @@ KEYS = ["model", "labelled_cases", "domain", "label"]
 
 
 def box_pictures(view: View) -> list[Picture]:
-    """A box and its points for each model, below each other by the number of labelled cases; a picture a label, domain."""
+    """A box of cases for each model, in panels by the number of labelled cases; one picture a label and domain."""
     cases = view.values.groupby([*KEYS, "case"], dropna=False, observed=True)["value"].mean().reset_index()
     cases = cases.dropna(subset="value")
     return [
@@ -55,36 +57,31 @@ def _boxes(view: View, cases: pd.DataFrame, label: str, domain: str) -> Picture:
     groups = _by_labelled_cases(view, of_domain)
     figure, panels = _stacked_panels(groups)
     for axes, (number, models) in zip(panels, groups.items(), strict=True):
-        rows = of_domain[
-            of_domain["labelled_cases"].isna() if number is None else of_domain["labelled_cases"] == number
-        ]
-        _draw_boxes(axes, rows, models, model_styles(view.models))
+        _draw_boxes(axes, _with(of_domain, number), models, model_styles(view.models))
         axes.set_title(_panel_title(number))
         axes.set_xlim(limits(cases["value"].min(), cases["value"].max(), view.is_share))
     panels[-1].set_xlabel(view.axis_title)
     set_title(figure, f"{label}, {domain} ({view.roles[domain]})")
     medians = of_domain.groupby(["model", "labelled_cases"], dropna=False, sort=False)["value"].median()
     alt = f"Box plots of {view.metric.title} of {label} on {domain}, medians: " + ", ".join(
-        f"{model}{'' if pd.isna(number) else f' with {number} labelled cases'} {median:.3g}"
-        for (model, number), median in medians.items()
+        f"{model}{_trained_on(number)} {median:.3g}" for (model, number), median in medians.items()
     )
-    return picture(
-        figure,
-        f"boxes_{as_name(label)}_{as_name(domain)}",
-        alt,
-        "Boxes hold the middle half of the cases; each point is a case, mean over seeds.",
-    )
+    caption = "Boxes hold the middle half of the cases; each point is a case, mean over seeds."
+    return picture(figure, f"boxes_{as_name(label)}_{as_name(domain)}", alt, caption)
 
 
 def _by_labelled_cases(view: View, rows: pd.DataFrame) -> dict[int | None, list[str]]:
     """The models that have values with each number of labelled cases, in the order of the specification."""
     numbers = sorted(int(number) for number in rows["labelled_cases"].dropna().unique())
-    groups: dict[int | None, list[str]] = {
-        number: _models_of(view, rows[rows["labelled_cases"] == number]) for number in numbers
-    }
+    groups: dict[int | None, list[str]] = {number: _models_of(view, _with(rows, number)) for number in numbers}
     if rows["labelled_cases"].isna().any():
-        groups[None] = _models_of(view, rows[rows["labelled_cases"].isna()])
+        groups[None] = _models_of(view, _with(rows, None))
     return groups
+
+
+def _with(rows: pd.DataFrame, number: int | None) -> pd.DataFrame:
+    numbers = rows["labelled_cases"]
+    return rows[numbers.isna() if number is None else (numbers == number).fillna(False)]
 
 
 def _models_of(view: View, rows: pd.DataFrame) -> list[str]:
@@ -102,6 +99,10 @@ def _stacked_panels(groups: dict[int | None, list[str]]) -> tuple[Figure, list[A
 
 def _panel_title(number: int | None) -> str:
     return "" if number is None else f"{number} labelled case{'' if number == 1 else 's'}"
+
+
+def _trained_on(number: Any) -> str:
+    return "" if pd.isna(number) else f" ({_panel_title(number)})"
 
 
 def _draw_boxes(axes: Axes, rows: pd.DataFrame, models: list[str], styles: dict[str, ModelStyle]) -> None:
@@ -146,16 +147,13 @@ def _gaps(view: View, rows: pd.DataFrame, of_label: pd.DataFrame, names: tuple[s
     figure, panels = _stacked_panels(groups)
     low, high = min(of_label[["gap", "ci_low"]].min().min(), 0), max(of_label[["gap", "ci_high"]].max().max(), 0)
     for axes, (number, models) in zip(panels, groups.items(), strict=True):
-        of_number = rows[rows["labelled_cases"].isna() if number is None else rows["labelled_cases"] == number]
-        _draw_gaps(axes, of_number.set_index("model"), models, model_styles(view.models))
+        _draw_gaps(axes, _with(rows, number).set_index("model"), models, model_styles(view.models))
         axes.set_title(_panel_title(number))
         axes.set_xlim(limits(low, high, False))
     panels[-1].set_xlabel(f"{view.axis_title}: {source} less {target}")
     set_title(figure, f"{label}, {source} to {target}")
-    alt = f"Domain gap in {view.metric.title} of {label} from {source} to {target}: " + ", ".join(
-        f"{row.model}{'' if pd.isna(row.labelled_cases) else f' with {row.labelled_cases} labelled cases'} {row.gap:.3g}"
-        for row in rows.itertuples()
-    )
+    values = ", ".join(f"{row.model}{_trained_on(row.labelled_cases)} {row.gap:.3g}" for row in rows.itertuples())
+    alt = f"Domain gap in {view.metric.title} of {label} from {source} to {target}: {values}"
     name = f"domain_gap_{as_name(label)}_{as_name(source)}_{as_name(target)}"
     return picture(figure, name, alt, GAP_INTERVAL)
 

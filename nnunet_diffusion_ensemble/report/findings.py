@@ -13,7 +13,7 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the statistics say of a view's values: `describe`, `compare_models` and `domain_gaps` of them."""
+    """`describe`, `compare_models` and `domain_gaps` of what a view shows."""
 
     described: pd.DataFrame
     compared: pd.DataFrame

@@ -1,6 +1,6 @@
 """The best, median and worst case of each model in each domain: where the numbers come from, to look at."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -16,11 +17,12 @@ from nnunet_diffusion_ensemble.benchmark.results import as_name
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.overlay import draw_contour
 from nnunet_diffusion_ensemble.report.case_images import CaseImages, Masks, read_case
-from nnunet_diffusion_ensemble.report.drawing import LINES, Picture, picture
+from nnunet_diffusion_ensemble.report.drawing import Picture, picture
 from nnunet_diffusion_ensemble.report.view import View
 
 REFERENCE: dict[str, Any] = {"colors": "#56B4E9", "linewidths": 2.6, "linestyles": "solid"}
 PREDICTION: dict[str, Any] = {"colors": "#E69F00", "linewidths": 1.8, "linestyles": "dashed"}
+CONTOUR_LINES = ("solid", "dashed", "dashdot", "dotted")
 PANEL_INCHES, GAP_INCHES, TITLE_INCHES, LEGEND_INCHES = 3.1, 0.15, 0.3, 0.62
 
 
@@ -37,7 +39,7 @@ class GalleryCase:
 
 @dataclass(frozen=True)
 class GalleryGroup:
-    """The cases of one trained model in one domain; `seed` is that of the training, `num_cases` they are chosen from."""
+    """Cases of one training, that with `seed`, in one domain, chosen from `num_cases`."""
 
     model: str
     domain: str
@@ -47,7 +49,7 @@ class GalleryGroup:
 
 
 def galleries(view: View) -> Iterator[GalleryGroup]:
-    """For each domain and chosen model, its first seed's best, median and worst case by the metric, mean over labels."""
+    """Best, median and worst case, by the mean over labels, of each domain and chosen model with its first seed."""
     for domain in view.domains:
         for model in view.chosen_models():
             seed = min(model.seeds)
@@ -106,17 +108,18 @@ def _what(images: CaseImages) -> str:
 
 def draw_case(images: CaseImages) -> Figure:
     """Image with contours, single timesteps and entropy beside each other, as far as they are there."""
-    parts = [_draw_overlay]
-    parts += [_draw_timesteps] * bool(images.timesteps)
-    parts += [_draw_entropy] * (images.entropy is not None)
+    panels: list[Callable[[Axes, CaseImages], None]] = [_draw_overlay]
+    panels += [_draw_timesteps] * bool(images.timesteps)
+    panels += [_draw_entropy] * (images.entropy is not None)
     rows, columns = images.image.shape[:2]
     height = PANEL_INCHES * float(np.clip(rows * images.aspect / columns, 0.4, 1.6))
     whole = TITLE_INCHES + height + LEGEND_INCHES
-    figure = Figure(figsize=((PANEL_INCHES + GAP_INCHES) * len(parts), whole))
+    figure = Figure(figsize=((PANEL_INCHES + GAP_INCHES) * len(panels), whole))
     FigureCanvasAgg(figure)
-    for position, draw in enumerate(parts):
-        left, width = position / len(parts), PANEL_INCHES / (PANEL_INCHES + GAP_INCHES) / len(parts)
-        draw(figure.add_axes((left, LEGEND_INCHES / whole, width, height / whole), anchor="NW"), images)
+    width = PANEL_INCHES / (PANEL_INCHES + GAP_INCHES) / len(panels)
+    for position, draw in enumerate(panels):
+        place = (position / len(panels), LEGEND_INCHES / whole, width, height / whole)
+        draw(figure.add_axes(place, anchor="NW"), images)
     return figure
 
 
@@ -131,7 +134,7 @@ def _draw_timesteps(axes: Axes, images: CaseImages) -> None:
     _draw_image(axes, images, "Single timesteps")
     colors = colormaps["plasma"](np.linspace(0.3, 1, len(images.timesteps)))
     styles = {
-        f"t = {timestep}": {"colors": [tuple(color)], "linewidths": 1.2, "linestyles": [LINES[i % 4]]}
+        f"t = {timestep}": {"colors": to_hex(color), "linewidths": 1.2, "linestyles": CONTOUR_LINES[i % 4]}
         for i, (timestep, color) in enumerate(zip(images.timesteps, colors, strict=True))
     }
     for masks, style in zip(images.timesteps.values(), styles.values(), strict=True):
@@ -140,16 +143,16 @@ def _draw_timesteps(axes: Axes, images: CaseImages) -> None:
 
 
 def _draw_entropy(axes: Axes, images: CaseImages) -> None:
+    if images.entropy is None:
+        return
     shown = axes.imshow(images.entropy, cmap="cividis", vmin=0, vmax=1, aspect=images.aspect, interpolation="nearest")
     _bare(axes, "Uncertainty (entropy)")
-    scale = axes.inset_axes(
-        (0, -0.27 / axes.bbox.height * axes.figure.dpi, 1, 0.1 / axes.bbox.height * axes.figure.dpi)
-    )
+    inch = axes.figure.dpi / axes.bbox.height  # in heights of the axes
+    scale = axes.inset_axes((0, -0.27 * inch, 1, 0.1 * inch))
     bar = axes.figure.colorbar(shown, cax=scale, orientation="horizontal", ticks=[0, 1])
-    for label, side in zip(
-        bar.ax.set_xticklabels(["certain", "undecided"], fontsize=8), ("left", "right"), strict=True
-    ):
-        label.set_horizontalalignment(side)
+    certain, undecided = bar.ax.set_xticklabels(["certain", "undecided"], fontsize=8)
+    certain.set_horizontalalignment("left")
+    undecided.set_horizontalalignment("right")
     bar.outline.set_visible(False)
 
 
@@ -176,10 +179,8 @@ def _draw_masks(axes: Axes, masks: Masks, style: Mapping[str, Any]) -> None:
 
 
 def _legend(axes: Axes, styles: Mapping[str, Mapping[str, Any]], columns: int) -> None:
-    handles: Sequence[Line2D] = [
-        Line2D(
-            [], [], color=_first(style["colors"]), ls=_first(style["linestyles"]), lw=style["linewidths"], label=name
-        )
+    handles = [
+        Line2D([], [], color=style["colors"], ls=style["linestyles"], lw=style["linewidths"], label=name)
         for name, style in styles.items()
     ]
     axes.legend(
@@ -192,7 +193,3 @@ def _legend(axes: Axes, styles: Mapping[str, Mapping[str, Any]], columns: int) -
         handletextpad=0.4,
         columnspacing=0.9,
     )
-
-
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, list) else value

@@ -34,7 +34,7 @@ def domains_table(view: View) -> Table:
     ]
     frame = pd.DataFrame(rows)
     caption = "Cases are those that were tested; the source is where the labelled cases come from."
-    return Table("domains", "Domains", caption, frame, frame.rename(columns=str.capitalize))
+    return Table("domains", "Domains", caption, frame, frame.astype("string").rename(columns=str.capitalize))
 
 
 def models_table(view: View) -> Table:
@@ -83,7 +83,8 @@ def missing_runs(view: View) -> list[str]:
 def tested(view: View, problems: Table | None) -> Section:
     """Domains, models, and what could not be tested."""
     missing = missing_runs(view)
-    paragraphs, points = [], ()
+    paragraphs: list[str] = []
+    points: tuple[str, ...] = ()
     if missing:
         paragraphs.append(f"Of the specification, the results lack {len(missing)} pairs of model and domain:")
         points = tuple(missing)

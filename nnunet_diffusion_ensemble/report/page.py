@@ -21,7 +21,20 @@ NUMBER = re.compile(r"[<≥±+\u2212-]?\s?\.?\d[\d.,]*\b(?!\w)")
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report, its contents in this order; `name` is its anchor, `points` a list, `notes` small print, `texts` whole files."""
+    """A part of the report: what it shows, in this order.
+
+    Attributes:
+        name: its anchor.
+        title: its heading.
+        paragraphs: of text.
+        points: of a list.
+        notes: small print.
+        commands: lines of a shell.
+        pictures: beside each other where there is room.
+        tables: long ones folded.
+        galleries: many of them folded.
+        texts: title and content of whole files, folded.
+    """
 
     name: str
     title: str
@@ -50,7 +63,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
     )
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
     environment.globals["alignment"] = alignment
-    style = Markup(files(__package__).joinpath("templates", "style.css").read_text(encoding="utf-8"))
+    style = Markup(files(__package__).joinpath("templates/style.css").read_text(encoding="utf-8"))
     return environment.get_template("report.html.j2").render(
         title=title,
         subtitle=subtitle,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from nnunet_diffusion_ensemble.benchmark.comparison import compare_models
-from nnunet_diffusion_ensemble.benchmark.describe import describe
-from nnunet_diffusion_ensemble.benchmark.domain_gap import domain_gaps
+from nnunet_diffusion_ensemble.benchmark.comparison import COLUMNS as COMPARED
+from nnunet_diffusion_ensemble.benchmark.describe import GROUP_COLUMNS, describe
+from nnunet_diffusion_ensemble.benchmark.domain_gap import COLUMNS as GAPS
 from nnunet_diffusion_ensemble.report.calibration_plot import calibration_pictures
 from nnunet_diffusion_ensemble.report.curves import label_efficiency_pictures, timestep_pictures
 from nnunet_diffusion_ensemble.report.distributions import box_pictures, gap_pictures
@@ -72,10 +72,19 @@ def all_sections(view: View, arguments: Sequence[str]) -> list[Section]:
 
 
 def gather(view: View) -> Material:
-    """Computes the statistics of the figures and all tables."""
-    values = view.values
-    statistics = Statistics(describe(values), compare_models(values), domain_gaps(values, view.roles))
-    return Material(view, statistics, {table.name: table for table in make_tables(view.results)})
+    """Computes all tables; the statistics of the figures are the numbers behind them."""
+    tables = {table.name: table for table in make_tables(view.results)}
+    described, compared, gaps = (
+        _shown(view, tables.get(name), columns)
+        for name, columns in (("summary", GROUP_COLUMNS), ("significance", COMPARED), ("domain_gap", GAPS))
+    )
+    return Material(view, Statistics(described, compared, gaps), tables)
+
+
+def _shown(view: View, table: Table | None, columns: Sequence[str]) -> pd.DataFrame:
+    """The numbers behind a table, of the metric and labels of the figures; without the table, no rows."""
+    raw = pd.DataFrame(columns=list(columns)) if table is None else table.raw
+    return raw[(raw["metric"] == view.metric.name) & raw["label"].isin(view.labels)]
 
 
 def _summary(material: Material) -> Section:
@@ -88,7 +97,7 @@ def _summary(material: Material) -> Section:
 
 def _leaders_table(view: View, frame: pd.DataFrame) -> Table:
     unit = view.results.spec.unit
-    shown = frame.copy()
+    shown = frame.astype("string")
     for column in ("best_mean", "second_mean"):
         shown[column] = [format_value(view.metric.name, value, unit) for value in frame[column]]
     shown["p_holm"] = [format_p(value) for value in frame["p_holm"]]
@@ -124,8 +133,8 @@ def _cases(material: Material) -> Section:
     left_out = f" {undefined} undefined values are left out." if undefined else ""
     text = (
         f"{view.axis_title} of every single case, mean over seeds. The line in a box is the median, whiskers reach to "
-        f"the last case within 1.5 times the length of the box.{left_out} What matters in a hospital is often the worst "
-        "case, not the mean."
+        f"the last case within 1.5 times the length of the box.{left_out} What matters in a hospital is often the "
+        "worst case, not the mean."
     )
     pictures = tuple(box_pictures(view))
     return Section("cases", "Case by case", (text,), pictures=pictures, tables=material.table("worst_cases"))
@@ -205,8 +214,8 @@ def _calibration(material: Material) -> Section | Omission:
         return Omission(title, "there are no predicted probabilities of the models and labels shown.")
     text = (
         "On the diagonal, of all pixels with a predicted probability of 0.8, eight in ten have the label; below it a "
-        "model is over-confident. The expected calibration error (ECE) in the legend is that of all pixels together; the "
-        "tables have the mean over cases."
+        "model is over-confident. The expected calibration error (ECE) in the legend is that of all pixels together; "
+        "the tables have the mean over cases."
     )
     return Section("calibration", title, (text + material.view.at_labelled_cases(),), pictures=pictures)
 

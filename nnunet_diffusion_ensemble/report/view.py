@@ -1,4 +1,4 @@
-"""What a report shows in its figures, of all that a benchmark measured: one metric, a few labels, one set of trainings."""
+"""What the figures of a report show of all that was measured: one metric, a few labels, one set of trainings."""
 
 from dataclasses import dataclass
 
