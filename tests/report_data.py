@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
-import yaml
 
 from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
 from nnunet_diffusion_ensemble.benchmark.results import (
@@ -18,8 +17,10 @@ from nnunet_diffusion_ensemble.benchmark.results import (
     RESULT_COLUMNS,
     BenchmarkResults,
     ResultFolder,
+    as_name,
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 
 TIMESTEPS = (1, 10, 200, 800)
 ROLES = {"Home": "source", "Away": "target"}
@@ -51,7 +52,7 @@ def make_results(folder: Path, made: Made | None = None) -> BenchmarkResults:
     results.results.to_csv(results.folder.results_file, index=False)
     results.calibration.to_csv(results.folder.calibration_file, index=False)
     results.problems.to_csv(results.folder.problems_file, index=False)
-    results.folder.spec_file.write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+    write_spec(spec, results.folder.spec_file)
     if made.has_images:
         _write_domains(spec, made)
         _write_predictions(results, made)
@@ -73,7 +74,7 @@ def _spec(folder: Path, made: Made) -> BenchmarkSpec:
     models = [
         {
             "name": model,
-            "folder": folder / "models" / model,
+            "folder": folder / "models" / as_name(model),
             "labelled_cases": number,
             "seeds": {s: [0] for s in made.seeds},
         }

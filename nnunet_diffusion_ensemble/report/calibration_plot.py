@@ -58,5 +58,5 @@ def _reliability(view: View, bins: pd.DataFrame, label: str, domain: str) -> Pic
     alt = f"Reliability curves of {label} on {domain}. Expected calibration error: " + ", ".join(
         f"{model} {error:.3f}" for model, error in errors.items()
     )
-    name = f"calibration_{as_name(label)}_{as_name(domain)}"
+    name = f"calibration_{view.label_name(label)}_{as_name(domain)}"
     return picture(figure, name, alt, CAPTION + view.at_labelled_cases())

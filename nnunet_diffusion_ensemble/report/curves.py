@@ -76,7 +76,7 @@ def _label_efficiency(view: View, described: pd.DataFrame, label: str, domain: s
     alt = f"Curves of mean {view.metric.title} of {label} on {domain} over the number of labelled cases: " + "; ".join(
         f"{model} {_course(rows[rows['model'] == model])}" for model in shown
     )
-    name = f"label_efficiency_{as_name(label)}_{as_name(domain)}"
+    name = f"label_efficiency_{view.label_name(label)}_{as_name(domain)}"
     return picture(figure, name, alt, INTERVAL)
 
 
@@ -140,7 +140,7 @@ def _timesteps(view: View, described: pd.DataFrame, ensemble: pd.DataFrame, labe
         _alt_of_timesteps(model, rows[rows["model"] == model], own[own["model"] == model]) for model in shown
     )
     caption = f"{INTERVAL}{view.at_labelled_cases()}"
-    return picture(figure, f"timesteps_{as_name(label)}_{as_name(domain)}", alt, caption)
+    return picture(figure, f"timesteps_{view.label_name(label)}_{as_name(domain)}", alt, caption)
 
 
 def _alt_of_timesteps(model: str, rows: pd.DataFrame, own: pd.DataFrame) -> str:

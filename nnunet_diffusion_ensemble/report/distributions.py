@@ -18,7 +18,7 @@ from nnunet_diffusion_ensemble.report.drawing import (
     picture,
     set_title,
 )
-from nnunet_diffusion_ensemble.report.view import View
+from nnunet_diffusion_ensemble.report.view import View, cases_in_words
 
 ROW_INCHES = 0.5  # of a model, its name above
 GAP_INTERVAL = "Bars are 95% bootstrap intervals over the patients of both domains and, where there are several, seeds."
@@ -67,7 +67,7 @@ def _boxes(view: View, cases: pd.DataFrame, label: str, domain: str) -> Picture:
         f"{model}{_trained_on(number)} {median:.3g}" for (model, number), median in medians.items()
     )
     caption = "Boxes hold the middle half of the cases; each point is a case, mean over seeds."
-    return picture(figure, f"boxes_{as_name(label)}_{as_name(domain)}", alt, caption)
+    return picture(figure, f"boxes_{view.label_name(label)}_{as_name(domain)}", alt, caption)
 
 
 def _by_labelled_cases(view: View, rows: pd.DataFrame) -> dict[int | None, list[str]]:
@@ -98,7 +98,7 @@ def _stacked_panels(groups: dict[int | None, list[str]]) -> tuple[Figure, list[A
 
 
 def _panel_title(number: int | None) -> str:
-    return "" if number is None else f"{number} labelled case{'' if number == 1 else 's'}"
+    return "" if number is None else cases_in_words(number)
 
 
 def _trained_on(number: Any) -> str:
@@ -154,7 +154,7 @@ def _gaps(view: View, rows: pd.DataFrame, of_label: pd.DataFrame, names: tuple[s
     set_title(figure, f"{label}, {source} to {target}")
     values = ", ".join(f"{row.model}{_trained_on(row.labelled_cases)} {row.gap:.3g}" for row in rows.itertuples())
     alt = f"Domain gap in {view.metric.title} of {label} from {source} to {target}: {values}"
-    name = f"domain_gap_{as_name(label)}_{as_name(source)}_{as_name(target)}"
+    name = f"domain_gap_{view.label_name(label)}_{as_name(source)}_{as_name(target)}"
     return picture(figure, name, alt, GAP_INTERVAL)
 
 

@@ -147,7 +147,9 @@ def _lead(view: View, compared: pd.DataFrame, first: pd.Series, second: pd.Serie
         return (
             f"The next, {second['model']}, has {mean}; the two were trained on other numbers of cases and not compared."
         )
-    difference = _value(view, *(abs(pair[name]) if name == "mean_difference" else pair[name] for name in DIFFERENCE))
+    low, high = pair["ci_low"], pair["ci_high"]
+    ends = (low, high) if pair["mean_difference"] >= 0 else (-high, -low)
+    difference = _value(view, abs(pair["mean_difference"]), *ends)
     text = f"The next is {second['model']} with {mean}; the difference of {difference} is "
     if pd.isna(pair["p_holm"]) or pair["p_holm"] >= ALPHA:
         return f"{text}not significant ({_p(pair)}): these results do not say which of the two is better."
@@ -159,9 +161,6 @@ def _lead(view: View, compared: pd.DataFrame, first: pd.Series, second: pd.Serie
 def _p(pair: pd.Series) -> str:
     text = format_p(pair["p_holm"])
     return f"p {text}" if text.startswith("<") else f"p = {text}"
-
-
-DIFFERENCE = ("mean_difference", "ci_low", "ci_high")
 
 
 def _others(compared: pd.DataFrame, ranked: pd.DataFrame) -> str:
@@ -180,30 +179,28 @@ def _gap(view: View, statistics: Statistics, label: str) -> Iterator[str]:
     gaps = gaps[gaps["label"] == label].dropna(subset="gap")
     for (source, target), rows in gaps.groupby(["source", "target"], sort=False, observed=True):
         ranked = _ranked(view, view.chosen(statistics.described), label, str(target))
-        best = rows[rows["model"] == ranked.iloc[0]["model"]].iloc[0]
-        smallest = rows.loc[(rows["gap"] if view.metric.higher_is_better else -rows["gap"]).idxmin()]
-        yield f"From {source} to {target}, {_gap_text(view, best, 'the best there')}{_smallest(view, best, smallest)}"
+        in_order = ranked[ranked["model"].isin(rows["model"])]["model"]
+        best = rows[rows["model"] == in_order.iloc[0]].iloc[0]
+        alone = len(rows) == 1
+        who = best["model"] if alone else f"{best['model']}, the best there,"
+        text = f"From {source} to {target}, the mean {view.metric.title} of {who} {_change(view, best)}."
+        yield text if alone else text + _least(view, best, rows)
 
 
-def _gap_text(view: View, row: pd.Series, who: str) -> str:
-    low, high = sorted((row["ci_low"], row["ci_high"]))
+def _change(view: View, row: pd.Series) -> str:
+    """What a gap means: the target is lower, higher, or neither for certain."""
+    low, high = row["ci_low"], row["ci_high"]
     if low <= 0 <= high:
-        return (
-            f"the mean {view.metric.title} of {row['model']}, {who}, changes by no more than chance could explain "
-            f"({_signed_interval(view, row)})."
-        )
-    verb = "falls" if row["gap"] > 0 else "rises"
+        change, down, up = (format_value(view.metric.name, -row[name]) for name in ("gap", "ci_high", "ci_low"))
+        return f"changes by no more than chance could explain ({change}, 95% interval {down} to {up})"
     ends = (low, high) if row["gap"] > 0 else (-high, -low)
-    return f"the mean {view.metric.title} of {row['model']}, {who}, {verb} by {_value(view, abs(row['gap']), *ends)}."
+    return f"{'falls' if row['gap'] > 0 else 'rises'} by {_value(view, abs(row['gap']), *ends)}"
 
 
-def _signed_interval(view: View, row: pd.Series) -> str:
-    gap, low, high = (format_value(view.metric.name, -row[name], "") for name in ("gap", "ci_high", "ci_low"))
-    return f"change {gap}, 95% interval {low} to {high}"
-
-
-def _smallest(view: View, best: pd.Series, smallest: pd.Series) -> str:
-    if best["model"] == smallest["model"]:
+def _least(view: View, best: pd.Series, rows: pd.DataFrame) -> str:
+    losses = rows["gap"] if view.metric.higher_is_better else -rows["gap"]
+    least = rows.loc[losses.idxmin()]
+    if least["model"] == best["model"]:
         return " No other model loses less."
-    gap = format_value(view.metric.name, smallest["gap"], view.results.spec.unit)
-    return f" Least is lost by {smallest['model']} (source less target {gap})."
+    gap = format_value(view.metric.name, least["gap"], view.results.spec.unit)
+    return f" Least is lost by {least['model']} (source less target {gap})."

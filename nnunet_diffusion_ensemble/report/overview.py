@@ -12,7 +12,7 @@ import pandas as pd
 from nnunet_diffusion_ensemble.benchmark.results import RUN_COLUMNS
 from nnunet_diffusion_ensemble.report.page import Section
 from nnunet_diffusion_ensemble.report.tables import Table
-from nnunet_diffusion_ensemble.report.view import View
+from nnunet_diffusion_ensemble.report.view import View, cases_in_words
 
 PACKAGES = ("nnunet-diffusion-ensemble", "nnunetv2", "torch", "numpy", "pandas", "scipy", "monai", "matplotlib")
 
@@ -72,7 +72,7 @@ def missing_runs(view: View) -> list[str]:
         for domain in view.domains:
             seeds = [seed for seed in model.seeds if (model.name, model.labelled_cases, seed, domain.name) not in there]
             if seeds:
-                number = "" if model.labelled_cases is None else f", {model.labelled_cases} labelled cases"
+                number = "" if model.labelled_cases is None else f", {cases_in_words(model.labelled_cases)}"
                 missing.append(
                     f"{model.name}{number}, seed{'s' if len(seeds) > 1 else ''} {' '.join(map(str, seeds))}, in "
                     f"{domain.name}"
@@ -86,7 +86,7 @@ def tested(view: View, problems: Table | None) -> Section:
     paragraphs: list[str] = []
     points: tuple[str, ...] = ()
     if missing:
-        paragraphs.append(f"Of the specification, the results lack {len(missing)} pairs of model and domain:")
+        paragraphs.append("The results lack some of what the specification asks for:")
         points = tuple(missing)
     if view.results.problems.empty:
         paragraphs.insert(0, "No case had a problem.")

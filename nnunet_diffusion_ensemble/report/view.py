@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_diffusion_ensemble.benchmark.metrics import METRICS, Metric
-from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults
+from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults, as_name
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 
 MAX_LABELS = 4
@@ -72,6 +72,12 @@ class View:
         """Whether the metric's values lie between 0 and 1."""
         return not self.metric.has_length and self.metric.name != "volume_error"
 
+    def label_name(self, label: str) -> str:
+        """A label in names of files, each its own (`+` and `-` both become `_`)."""
+        names = [as_name(one) for one in self.labels]
+        position = self.labels.index(label)
+        return names[position] if names.count(names[position]) == 1 else f"{names[position]}{position + 1}"
+
     def chosen_models(self) -> list[ModelSpec]:
         """Those with the chosen number of labelled cases, or with none given."""
         return [model for model in self.results.spec.models if model.labelled_cases in (None, self.labelled_cases)]
@@ -86,7 +92,12 @@ class View:
         """For captions: which trainings are shown, or nothing where there is no choice."""
         if self.labelled_cases is None:
             return ""
-        return f" Trained on {self.labelled_cases} labelled case{'' if self.labelled_cases == 1 else 's'}."
+        return f" Trained on {cases_in_words(self.labelled_cases)}."
+
+
+def cases_in_words(labelled_cases: int) -> str:
+    """Their number in words."""
+    return f"{labelled_cases} labelled case{'' if labelled_cases == 1 else 's'}"
 
 
 def choose(results: BenchmarkResults, options: ReportOptions) -> View:
