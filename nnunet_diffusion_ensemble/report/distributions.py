@@ -136,7 +136,12 @@ def _name_rows(axes: Axes, models: list[str]) -> None:
     axes.set_yticks([])
     axes.set_ylim(len(models) - 0.6, -0.75)
     for position, model in enumerate(models):
-        axes.text(0, position - 0.28, model, transform=axes.get_yaxis_transform(), va="bottom", fontsize=9.5)
+        at = {
+            "transform": axes.get_yaxis_transform(),
+            "va": "bottom",
+            "bbox": {"fc": "white", "ec": "none", "pad": 0.5},
+        }
+        axes.text(0, position - 0.28, model, fontsize=9.5, **at)
     axes.spines["left"].set_visible(False)
     axes.grid(False, axis="y")
 

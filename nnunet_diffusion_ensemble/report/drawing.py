@@ -98,7 +98,7 @@ def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
 def legend_entry(label: str, style: ModelStyle, **line: Any) -> Line2D:
     """A sample of the model's line for a legend."""
     settings = {"color": style.color, "marker": style.marker, "linestyle": style.line} | line
-    return Line2D([], [], label=wrapped(label, 40), **settings)
+    return Line2D([], [], label=wrapped(label, 46), **settings)
 
 
 def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
@@ -106,7 +106,7 @@ def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     labels = [str(handle.get_label()) for handle in handles]
     for handle, label in zip(handles, labels, strict=True):
         handle.set_label(f" {label}" if label.startswith("_") else label)  # matplotlib leaves out what begins with _
-    columns = 2 if max(map(len, labels)) <= 24 else 1
+    columns = 2 if max(map(len, labels)) <= 22 else 1
     figure.legend(handles=list(handles), loc="outside lower left", ncols=columns, fontsize=10, handlelength=3.4)
 
 

@@ -8,13 +8,14 @@ from importlib.resources import files
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from nnunet_diffusion_ensemble.report.drawing import Picture
 from nnunet_diffusion_ensemble.report.gallery import GalleryGroup
 from nnunet_diffusion_ensemble.report.tables import Table
 
 LONG_TABLE = 24  # rows; longer ones are folded
+LONG_CELL = 24  # characters; columns of longer ones are narrowed by breaking them
 OPEN_GALLERIES = 8  # of more than so many, all are folded
 NUMBER = re.compile(r"[<≥±+\u2212-]?\s?\.?\d[\d.,]*\b(?!\w)")
 
@@ -62,6 +63,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["base64"] = lambda content: base64.b64encode(content).decode("ascii")
+    environment.filters["breakable"] = breakable
     environment.globals["alignment"] = alignment
     style = Markup(files(__package__).joinpath("templates/style.css").read_text(encoding="utf-8"))
     return environment.get_template("report.html.j2").render(
@@ -75,10 +77,15 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
 
 
 def alignment(table: pd.DataFrame, position: int) -> Markup:
-    """The class of a column's cells: numbers at the right, long texts in several lines."""
+    """The class of a column's cells: numbers stand at the right, long texts in several lines."""
     cells = [str(cell) for cell in table.iloc[:, position] if str(cell)]
     if cells and all(NUMBER.match(cell) for cell in cells):
         return Markup(' class="number"')
-    if any(len(cell) > 40 for cell in cells):
+    if any(len(cell) > LONG_CELL for cell in cells):
         return Markup(' class="text"')
     return Markup("")
+
+
+def breakable(text: str) -> Markup:
+    """A text that browsers may also break after _ and /, which names and paths are full of."""
+    return Markup(re.sub(r"([_/]+)", r"\1<wbr>", escape(text)))
