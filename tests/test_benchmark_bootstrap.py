@@ -56,7 +56,7 @@ def test_one_seed_gives_the_percentile_interval_of_scipy():
     values = np.random.default_rng(2).gamma(2, size=30)
     reference = stats.bootstrap((values,), np.mean, n_resamples=40_000, method="percentile", random_state=0, batch=1000)
     found = Bootstrap().interval(replicates(values, replicates=40_000))
-    assert found == pytest.approx(reference.confidence_interval, abs=0.03 * reference.standard_error)
+    assert found == pytest.approx(reference.confidence_interval, abs=0.06 * reference.standard_error)  # 3 sigma of both
 
 
 def test_the_cases_of_a_patient_stay_together():
