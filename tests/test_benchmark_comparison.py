@@ -102,6 +102,14 @@ def test_only_cases_where_both_models_have_a_value_count():
     assert (row["num_patients"], row["left_out"]) == (2, 2)
 
 
+def test_the_interval_of_a_difference_is_of_the_common_cases():
+    values = np.random.default_rng(0).random(20).round(6)
+    a, b = values + 0.01, values.copy()
+    a[3], b[[7, 11]] = np.nan, np.nan
+    row = only_row(result_rows(a, model="A"), result_rows(b, model="B"))
+    assert row[["mean_difference", "ci_low", "ci_high"]].tolist() == pytest.approx([0.01] * 3)
+
+
 def test_models_without_a_common_case_are_compared_in_nothing():
     row = only_row(result_rows([0.5, np.nan], model="A"), result_rows([np.nan, 0.5], model="B"))
     numbers = ["mean_difference", "ci_low", "ci_high", "p_value", "p_holm", "effect_size"]

@@ -84,6 +84,11 @@ def test_single_timesteps_and_seeds_are_described_only_if_asked_for():
     assert by_seed["mean"].tolist() == pytest.approx([0.55, 0.75])
 
 
+def test_a_case_without_a_patient_is_its_own():
+    results = result_rows([0.2, 0.4, 0.6], [None, None, "a"])
+    assert only_row(results)["num_patients"] == 3
+
+
 def test_no_results_give_a_table_without_rows():
     results = result_rows([0.5])
     table = describe(results[results["model"] == "none"])

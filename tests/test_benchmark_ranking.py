@@ -60,6 +60,7 @@ def test_models_are_ranked_on_the_cases_that_all_of_them_have():
     b = result_rows([0.8, 0.8, np.nan], model="B")
     ranked = rank_models(together(a, b, result_rows([np.nan] * 4, model="C")))
     assert ranked[["model", "mean", "left_out"]].values.tolist() == [["A", 0.9, 2], ["B", 0.8, 2]]
+    assert ranked["share_first"].tolist() == [1, 0]
 
 
 def test_one_patient_gives_ranks_without_intervals():
