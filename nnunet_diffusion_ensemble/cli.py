@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nnunet_diffusion_ensemble import __version__, cli_predict
+from nnunet_diffusion_ensemble import __version__, cli_few_label, cli_predict, cli_train
 
 DENOISER_HELP = "checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer, or name of a shipped denoiser"
 USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
@@ -229,6 +229,16 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     cli_predict.add_arguments(_command(commands, "predict", cli_predict.run, text))
 
 
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    text = "nnU-Net's training of one fold, of any trainer, for a given time"
+    cli_train.add_arguments(_command(commands, "train", cli_train.run, text))
+
+
+def _add_few_label(commands: argparse._SubParsersAction) -> None:
+    text = "train several trainers on few labelled cases, several draws of them, and benchmark them"
+    cli_few_label.add_arguments(_command(commands, "few-label", cli_few_label.run, text))
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -263,7 +273,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_register, _add_convert, _add_plan, _add_preprocess, _add_sample, _add_export, _add_demo):
         add(commands)
-    _add_predict(commands)
+    for add in (_add_predict, _add_train, _add_few_label):
+        add(commands)
     return parser
 
 
