@@ -10,7 +10,7 @@ KEYS = ("network_weights", "init_args", "trainer_name")  # of every checkpoint t
 ZIP, PICKLE, HDF5 = b"PK\x03\x04", b"\x80", b"\x89HDF"
 
 
-def read_checkpoint(file: str | Path) -> dict[str, Any]:
+def read_checkpoint(file: str | Path, mapped: bool = False) -> dict[str, Any]:
     """Reads a checkpoint of nnU-Net, or of a trainer of ours, on the CPU.
 
     Like nnU-Net's own reader it unpickles, so that only files from people you trust should be read; a file that is not
@@ -18,6 +18,7 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
 
     Args:
         file: e.g. `checkpoint_final.pth`.
+        mapped: leave the weights in the file until they are used.
 
     Returns:
         The checkpoint, with at least the keys `network_weights`, `init_args` and `trainer_name`.
@@ -33,7 +34,7 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     if what is not None:
         raise ValueError(f"{file} is not a checkpoint that nnU-Net wrote: it is {what}.")
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=False)
+        checkpoint = torch.load(file, map_location="cpu", weights_only=False, mmap=mapped)
     except Exception as error:  # damaged pickles raise errors of any kind
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(f"{file} is damaged, or needs a package that is not installed ({reason}).") from error

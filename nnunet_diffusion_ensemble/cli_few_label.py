@@ -1,16 +1,19 @@
 """`nnunet-diffusion few-label`: a whole label-efficiency study, from the splits to the benchmark."""
 
 import argparse
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_diffusion_ensemble import cli_train
+from nnunet_diffusion_ensemble import cli_benchmark, cli_train
+from nnunet_diffusion_ensemble.argument_types import positive
 
 if TYPE_CHECKING:
     from nnunet_diffusion_ensemble.benchmark.few_label import LabelledDataset, Study, Training
     from nnunet_diffusion_ensemble.benchmark.label_orders import LabelOrders
+    from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
     from nnunet_diffusion_ensemble.cli_child import Screen
 
 ORDERS = "label_orders.json"
@@ -21,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--dataset", required=True, help="number or name of the data set, preprocessed")
     parser.add_argument("-c", "--configuration", default="2d", help="e.g. 2d, 3d_fullres (%(default)s)")
     parser.add_argument("-p", "--plans-name", default="nnUNetDiffusionEnsemblePlans", help="%(default)s")
-    parser.add_argument("--labels", type=int, nargs="+", default=[1, 3, 6, 12, 24], help="numbers of labelled cases")
+    parser.add_argument(
+        "--labels", type=positive, nargs="+", default=[1, 3, 6, 12, 24], help="numbers of labelled cases"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="draws of labelled cases (0 1 2)")
     parser.add_argument(
         "--trainers", nargs="+", required=True, metavar="TRAINER[:PLANS]", help="with plans of its own if it needs them"
@@ -31,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hold-out", type=int, default=0, help="without --splits: cases to test on, never trained on")
     parser.add_argument("--benchmark", type=Path, help="specification without models: the domains to test on")
     parser.add_argument("--part", type=int, default=0, help="which part of the trainings to run here (0)")
-    parser.add_argument("--parts", type=int, default=1, help="into how many they are shared out (1)")
+    parser.add_argument("--parts", type=positive, default=1, help="into how many they are shared out (1)")
     parser.add_argument("--dry-run", action="store_true", help="only say what there is to do")
     parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="%(default)s")
     cli_train.add_length(parser)
@@ -39,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains what is not there yet of this part; after the last training of all it runs the benchmark."""
+    from nnunet_diffusion_ensemble.atomic import write_text
     from nnunet_diffusion_ensemble.benchmark.few_label import LabelledDataset, make_study, read_rivals
     from nnunet_diffusion_ensemble.benchmark.timed_training import TimeLimit
     from nnunet_diffusion_ensemble.cli_child import Screen
@@ -49,14 +55,43 @@ def run(args: argparse.Namespace) -> int:
     orders = _orders(args, dataset)
     limit = TimeLimit(args.minutes, args.clock, args.iterations_per_epoch) if args.minutes else None
     labels = sorted(set(args.labels))
-    study = make_study(dataset, args.configuration, rivals, labels, orders, limit)
-    screen = Screen()
-    part = study.part(args.part, args.parts)
+    study = make_study(dataset, args.configuration, rivals, labels, orders, limit, write=not args.dry_run)
+    part, screen = study.part(args.part, args.parts), Screen()
+    spec = _specification(study, dataset, orders, args)
     screen.say(_plan(study, part, args))
     if args.dry_run:
         return 0
+    args.output.mkdir(parents=True, exist_ok=True)
+    write_text(args.output / ORDERS, json.dumps(orders.to_json(), indent=2))
     _train(part, args, screen)
-    return _hand_over(study, args, screen)
+    if to_do := study.to_do():
+        screen.say(f"{len(to_do)} training(s) elsewhere are not done yet. Run this again when they are.")
+    elif spec is None:
+        screen.say("All trained. There is nothing to test on: use --benchmark, or --hold-out.")
+    else:
+        cli_benchmark.run_and_show(spec)
+    return 0
+
+
+def _specification(
+    study: "Study", dataset: "LabelledDataset", orders: "LabelOrders", args: argparse.Namespace
+) -> "BenchmarkSpec | None":
+    """The benchmark of all trainings; None if there is nothing to test on."""
+    from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+    from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
+
+    held_out = [dataset.held_out(orders.held_out)] if orders.held_out else []
+    output = (args.output / "benchmark").absolute()
+    if args.benchmark:
+        values = read_spec(args.benchmark, output, study.models()).model_dump()
+    elif held_out:
+        values = {"output": output, "models": study.models(), "domains": []}
+    else:
+        return None
+    values |= {"domains": [*values["domains"], *held_out], "device": args.device}
+    spec = BenchmarkSpec.model_validate(values)
+    dataset.check_untouched(spec.domains, orders)
+    return spec
 
 
 def _orders(args: argparse.Namespace, dataset: "LabelledDataset") -> "LabelOrders":
@@ -113,11 +148,3 @@ def _environment() -> Mapping[str, str]:
     from nnunet_diffusion_ensemble.register import EXTERNAL_VARIABLE, external_folders
 
     return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", EXTERNAL_VARIABLE: external_folders()}
-
-
-def _hand_over(study: "Study", args: argparse.Namespace, screen: "Screen") -> int:
-    if to_do := study.to_do():
-        screen.say(
-            f"{len(to_do)} trainings of other parts are to be done. Then run this without --part for the benchmark."
-        )
-    return 0

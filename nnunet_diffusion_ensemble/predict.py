@@ -5,7 +5,7 @@ at the resolution of the plans. They are brought to the input's geometry one tim
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +69,35 @@ def predict(
         FileNotFoundError: a folder or a checkpoint is missing.
     """
     model = read_model(model_folder, settings, denoiser)
+    how = prediction_settings(model_folder, settings, denoiser)
+    yield from predict_cases(model, find_cases(images, model), output, how, continue_prediction)
+
+
+def prediction_settings(
+    model_folder: Path, settings: PredictionSettings, denoiser: str | None = None
+) -> dict[str, Any]:
+    """How it is predicted, in the words of `prediction.json`."""
+    return {"model": str(model_folder.resolve()), "denoiser": denoiser, **settings.to_json()}
+
+
+def predict_cases(
+    model: TrainedModel,
+    cases: Mapping[str, Sequence[Path]],
+    output: Path,
+    how: Mapping[str, Any],
+    continue_prediction: bool = False,
+) -> Iterator[PredictedCase]:
+    """`predict` with a model that has been read, of some cases.
+
+    Args:
+        model: from `read_model`.
+        cases: the image files of each, in the order of their channels.
+        output: folder to write.
+        how: from `prediction_settings`.
+        continue_prediction: leave out cases that are there.
+    """
     plans = model.predictor.plans_manager
     target = PredictionFolder(output, model.dataset_json["file_ending"], plans.image_reader_writer_class())
-    cases = find_cases(images, model)
-    how = {"model": str(model_folder.resolve()), "denoiser": denoiser, **settings.to_json()}
     if continue_prediction:
         target.check_continues(how)
     else:

@@ -18,7 +18,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.checkpoint import read_checkpoint
@@ -56,7 +56,7 @@ class PredictionSettings:
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if not available.get(self.device):
             usable = ", ".join(name for name, is_there in available.items() if is_there)
-            raise ValueError(f"There is no device {self.device} here. Use -device with one of: {usable}.")
+            raise ValueError(f"There is no device {self.device} here. Choose one of: {usable}.")
 
     def to_json(self) -> dict[str, Any]:
         """What the result depends on, which leaves the device out."""
@@ -159,17 +159,24 @@ class TrainedModel:
 def _read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{file.parent} is not a folder of a trained model: it has no {file.name}.")
-    return json.loads(file.read_text())
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error}). Copy it again from where the model was trained.") from error
 
 
-def _checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
+def checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
+    """The checkpoint of each fold.
+
+    Raises:
+        FileNotFoundError: one is missing; those that are there are named.
+    """
     files = [folder / f"fold_{fold}" / settings.checkpoint_name for fold in settings.folds]
     missing = [file for file in files if not file.is_file()]
     if missing:
         there = ", ".join(sorted(str(f.relative_to(folder)) for f in folder.glob("fold_*/checkpoint_*.pth")))
         raise FileNotFoundError(
-            f"There is no {missing[0]}. Name trained folds with -f and their checkpoint with -chk; there is "
-            f"{there or 'none'}."
+            f"There is no {missing[0]}. Name folds that are trained, and their checkpoint; there is {there or 'none'}."
         )
     return files
 
@@ -179,6 +186,31 @@ def _trainer_class(name: str) -> Any:
     if name.endswith("PretrainTrainer"):
         raise ValueError(f"{name} trains no segmentation. Name a model that learned from labels.")
     return pydoc.locate(f"{TRAINERS[name]}.{name}") if name in TRAINERS else recursive_find_trainer_class_by_name(name)
+
+
+def read_descriptions(folder: Path) -> tuple[PlansManager, dict[str, Any]]:
+    """Plans and dataset.json of a trained model.
+
+    Raises:
+        FileNotFoundError: the folder is missing or is no trained model.
+        ValueError: they are damaged.
+    """
+    return PlansManager(_read_json(folder / "plans.json")), _read_json(folder / "dataset.json")
+
+
+def check_model(folder: Path, settings: PredictionSettings) -> None:
+    """Raises what `read_model` would raise, as far as it can be known without reading the weights."""
+    plans, _ = read_descriptions(folder)
+    for file in checkpoint_files(folder, settings):
+        _trainer_and_configuration(plans, read_checkpoint(file, mapped=True))
+
+
+def _trainer_and_configuration(plans: PlansManager, checkpoint: Mapping[str, Any]) -> tuple[Any, ConfigurationManager]:
+    name = checkpoint["init_args"]["configuration"]
+    configuration = plans.get_configuration(name)
+    if configuration.previous_stage_name is not None:
+        raise NotImplementedError(f"Configuration {name} is a cascade: use nnUNetv2_predict.")
+    return _trainer_class(checkpoint["trainer_name"]), configuration
 
 
 def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> TrainedModel:
@@ -194,13 +226,11 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
         ValueError: a checkpoint is damaged, or is that of a pretraining, or the denoiser does not fit.
         NotImplementedError: for a cascade.
     """
-    plans, dataset_json = PlansManager(_read_json(folder / "plans.json")), _read_json(folder / "dataset.json")
-    checkpoints = [read_checkpoint(file) for file in _checkpoint_files(folder, settings)]
-    trainer_name, configuration_name = checkpoints[0]["trainer_name"], checkpoints[0]["init_args"]["configuration"]
-    configuration, labels = plans.get_configuration(configuration_name), plans.get_label_manager(dataset_json)
-    if configuration.previous_stage_name is not None:
-        raise NotImplementedError(f"Configuration {configuration_name} is a cascade: use nnUNetv2_predict.")
-    network = _trainer_class(trainer_name).build_network_architecture(
+    plans, dataset_json = read_descriptions(folder)
+    checkpoints = [read_checkpoint(file) for file in checkpoint_files(folder, settings)]
+    trainer, configuration = _trainer_and_configuration(plans, checkpoints[0])
+    labels = plans.get_label_manager(dataset_json)
+    network = trainer.build_network_architecture(
         plans, configuration, number_of_channels(dataset_json), labels.num_segmentation_heads, False
     )
     network.load_state_dict(checkpoints[0]["network_weights"])
@@ -220,7 +250,7 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
         configuration,
         [_under_prefix(checkpoint["network_weights"]) for checkpoint in checkpoints],
         dataset_json,
-        trainer_name,
+        trainer.__name__,
         checkpoints[0].get("inference_allowed_mirroring_axes"),
     )
     # All that the predictor reads of it is how many channels to blend.

@@ -208,7 +208,7 @@ def _preprocess_case(job: PreprocessingJob, case: str, images: list[Path]) -> st
 # Preprocessing all cases
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ends this worker once the main process is gone, even killed: a restart must find nobody still writing."""
 
     def outlive_nobody() -> None:
@@ -225,7 +225,7 @@ def in_processes(
 ) -> Iterator[Result]:
     """Applies a function to all cases, a few at a time, so that memory does not grow with their number."""
     pool = ProcessPoolExecutor(
-        min(num_processes, len(cases)), multiprocessing.get_context("spawn"), initializer=_die_with_parent
+        min(num_processes, len(cases)), multiprocessing.get_context("spawn"), initializer=die_with_parent
     )
     waiting, running = iter(cases.items()), dict[Future[Result], str]()
     try:

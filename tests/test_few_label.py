@@ -66,7 +66,12 @@ def test_every_rival_trains_on_the_same_folds(study: Study, dataset: LabelledDat
     expected = [(seed, n, fold) for (seed, n), fold in zip([(0, 1), (0, 3), (5, 1), (5, 3)], range(5, 9), strict=True)]
     assert described(study) == [(name, *rest) for name in "AB" for rest in expected]
     splits = json.loads((dataset.preprocessed / "splits_final.json").read_text())
-    assert [split["train"] for split in splits[5:]] == [["case_2"], [*ORDERS.orders[0]], ["case_1"], [*ORDERS.orders[5]]]
+    assert [split["train"] for split in splits[5:]] == [
+        ["case_2"],
+        [*ORDERS.orders[0]],
+        ["case_1"],
+        [*ORDERS.orders[5]],
+    ]
 
 
 def test_parts_share_out_all_trainings(study: Study) -> None:
@@ -128,19 +133,27 @@ def test_a_training_is_claimed_once(study: Study, finish: Callable) -> None:
     assert [is_ours for _, is_ours in claimed([first])] == [True]
 
 
-def test_models_are_the_finished_trainings(study: Study, finish: Callable, tmp_path: Path) -> None:
-    for training in study.trainings:
-        if training.rival.name == "A" or training.seed == 5:
-            finish(training)
+def test_models_have_the_folds_of_their_seeds(study: Study, tmp_path: Path) -> None:
     models = study.models()
     folds = {(model.name, model.labelled_cases): dict(model.seeds) for model in models}
-    assert folds == {
-        ("A", 1): {0: (5,), 5: (7,)},
-        ("A", 3): {0: (6,), 5: (8,)},
-        ("B", 1): {5: (7,)},
-        ("B", 3): {5: (8,)},
-    }
+    one, three = {0: (5,), 5: (7,)}, {0: (6,), 5: (8,)}
+    assert folds == {("A", 1): one, ("A", 3): three, ("B", 1): one, ("B", 3): three}
     assert models[-1].folder == tmp_path / "results" / NAME / "B__Other__2d"
+
+
+def test_held_out_cases_are_a_domain_of_the_raw_data_set(dataset: LabelledDataset, tmp_path: Path) -> None:
+    domain = dataset.held_out(["case_5"])
+    raw = tmp_path / "raw" / NAME
+    assert (domain.role, domain.images, domain.references) == ("source", raw / "imagesTr", raw / "labelsTr")
+    assert domain.cases == ("case_5",)
+    dataset.check_untouched([domain], ORDERS)
+
+
+@pytest.mark.parametrize("cases", [None, ("case_5", "case_3")])
+def test_a_study_does_not_test_on_what_it_trains_on(dataset: LabelledDataset, cases: tuple[str, ...] | None) -> None:
+    domain = dataset.held_out(["case_5"]).model_copy(update={"cases": cases})
+    with pytest.raises(ValueError, match=r"case\(s\) that the study trains on, such as case_"):
+        dataset.check_untouched([domain], ORDERS)
 
 
 def test_a_training_of_another_length_is_refused(dataset: LabelledDataset, study: Study, finish: Callable) -> None:
@@ -150,7 +163,7 @@ def test_a_training_of_another_length_is_refused(dataset: LabelledDataset, study
     (study.trainings[0].folder / LENGTH_FILE).write_text(json.dumps({"limit": limit, "length": length}))
     arguments = (dataset, "2d", read_rivals(["A"], "Plans"), [1], ORDERS)
     assert make_study(*arguments, TimeLimit(2)).limit == TimeLimit(2)
-    with pytest.raises(ValueError, match="was trained with 2 minutes.*not with 4 minutes"):
+    with pytest.raises(ValueError, match=r"was trained with 2 minutes.*not with 4 minutes"):
         make_study(*arguments, TimeLimit(4))
 
 

@@ -106,5 +106,10 @@ def test_folds_that_are_there_stay_and_are_used_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "splits_final.json").read_text()) == [*there, wanted[0]]
 
 
+def test_folds_can_be_looked_up_without_writing(tmp_path: Path) -> None:
+    assert assign_folds(tmp_path, CASES, [{"train": ["case_3"], "val": ["case_1"]}], write=False) == [5]
+    assert not list(tmp_path.iterdir())
+
+
 def test_few_cases_have_no_folds_of_nnunet(tmp_path: Path) -> None:
     assert assign_folds(tmp_path, CASES[:4], [{"train": ["case_0"], "val": ["case_1"]}]) == [0]

@@ -109,7 +109,7 @@ def test_a_continued_training_keeps_its_length_whatever_is_measured_then(
 def test_a_training_of_another_time_is_not_continued(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScratchTrainer, "run_training", lambda self: None)
     train_for(fold, TimeLimit(1, iterations_per_epoch=2))
-    with pytest.raises(ValueError, match="was trained with 1 minutes of wall.*, not with 3 minutes of wall"):
+    with pytest.raises(ValueError, match=r"was trained with 1 minutes of wall.*, not with 3 minutes of wall"):
         train_for(fold, TimeLimit(3, iterations_per_epoch=2), continue_training=True)
 
 

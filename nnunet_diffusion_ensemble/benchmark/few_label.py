@@ -16,7 +16,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_diffusion_ensemble.benchmark.label_orders import LabelOrders, assign_folds, check_labels
-from nnunet_diffusion_ensemble.benchmark.spec import ModelSpec
+from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.benchmark.timed_training import TimeLimit, read_length
 from nnunet_diffusion_ensemble.cli_child import Command
 
@@ -146,13 +146,12 @@ class Study:
         return seconds
 
     def models(self) -> tuple[ModelSpec, ...]:
-        """Finished trainings as the models of a benchmark: one for each rival and number of labelled cases."""
+        """The models of a benchmark: one for each rival and number of labelled cases, with its seeds."""
         seeds: dict[tuple[Rival, int], dict[int, tuple[int | Literal["all"], ...]]] = {}
         folders: dict[Rival, Path] = {}
         for training in self.trainings:
-            if training.is_done:
-                folders[training.rival] = training.model_folder
-                seeds.setdefault((training.rival, training.num_labels), {})[training.seed] = (training.fold,)
+            folders[training.rival] = training.model_folder
+            seeds.setdefault((training.rival, training.num_labels), {})[training.seed] = (training.fold,)
         return tuple(
             ModelSpec(name=rival.name, folder=folders[rival], seeds=folds, labelled_cases=num_labels)
             for (rival, num_labels), folds in seeds.items()
@@ -200,8 +199,30 @@ class LabelledDataset:
         return Path(os.environ["nnUNet_preprocessed"]) / self.name
 
     @property
+    def raw(self) -> Path:
+        return Path(os.environ["nnUNet_raw"]) / self.name
+
+    @property
     def references(self) -> Path:
         return self.preprocessed / "gt_segmentations"
+
+    def held_out(self, cases: Sequence[str]) -> DomainSpec:
+        """Some of its cases as a domain to test on."""
+        folders = {"images": self.raw / "imagesTr", "references": self.raw / "labelsTr"}
+        return DomainSpec(name=f"{self.name}, held out", role="source", cases=tuple(cases), **folders)
+
+    def check_untouched(self, domains: Sequence[DomainSpec], orders: LabelOrders) -> None:
+        """Raises ValueError if a domain tests on cases that are, or may become, labelled ones."""
+        for domain in domains:
+            if domain.images.resolve() != (self.raw / "imagesTr").resolve():
+                continue
+            labelled = {case for order in orders.orders.values() for case in order}
+            seen = sorted(labelled.intersection(self.cases() if domain.cases is None else domain.cases))
+            if seen:
+                raise ValueError(
+                    f"{domain.name} has {len(seen)} case(s) that the study trains on, such as {seen[0]}. Keep cases "
+                    "for testing with --hold-out N, or name other ones in the domain's `cases`."
+                )
 
     def cases(self) -> list[str]:
         """Names of the labelled cases."""
@@ -226,8 +247,9 @@ def make_study(
     labels: Sequence[int],
     orders: LabelOrders,
     limit: TimeLimit | None = None,
+    write: bool = True,
 ) -> Study:
-    """The trainings of all rivals, seeds and numbers of labels; adds the folds that they need to the data set.
+    """The trainings of all rivals, seeds and numbers of labels. `write`: add the folds that they need to the data set.
 
     Raises:
         ValueError: there are too few cases, or a training that is there was given another time.
@@ -235,7 +257,8 @@ def make_study(
     cases = dataset.cases()
     check_labels(orders, labels, cases)
     draws = [(seed, n) for seed in orders.orders for n in labels]
-    folds = assign_folds(dataset.preprocessed, cases, [orders.split(seed, n, cases) for seed, n in draws])
+    splits = [orders.split(seed, n, cases) for seed, n in draws]
+    folds = assign_folds(dataset.preprocessed, cases, splits, write)
     trainings = [
         Training(rival, configuration, dataset.name, n, seed, fold)
         for rival in rivals

@@ -102,7 +102,7 @@ def check_labels(orders: LabelOrders, labels: Sequence[int], cases: Sequence[str
             )
 
 
-def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Split]) -> list[int]:
+def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Split], write: bool = True) -> list[int]:
     """The numbers of the folds that train on the same cases as `splits`; missing ones are added.
 
     Folds that are there stay as they are, and where there is no file yet the first five are nnU-Net's own.
@@ -111,6 +111,7 @@ def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Spli
         preprocessed: folder of the data set in nnUNet_preprocessed.
         cases: all labelled cases.
         splits: wanted.
+        write: otherwise the file stays as it is.
 
     Returns:
         a fold for each of them.
@@ -120,7 +121,7 @@ def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Spli
     folds = {frozenset(split["train"]): fold for fold, split in reversed(list(enumerate(there)))}
     new = [split for split in splits if frozenset(split["train"]) not in folds]
     folds |= {frozenset(split["train"]): len(there) + i for i, split in enumerate(new)}
-    if new:
+    if new and write:
         write_text(file, json.dumps([*there, *new], indent=4))
     return [folds[frozenset(split["train"])] for split in splits]
 

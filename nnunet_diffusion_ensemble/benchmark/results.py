@@ -8,13 +8,13 @@ OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes
 OUTPUT/runs/RUN/DOMAIN/{results,calibration}.csv    the rows of one model and seed on one domain
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
+from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec, as_name
+from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
 RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
@@ -51,10 +51,13 @@ class ResultFolder:
     def problems_file(self) -> Path:
         return self.folder / PROBLEMS
 
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
     def run(self, model: ModelSpec, seed: int, domain: str) -> Path:
         """The folder of one model and seed on one domain."""
-        cases = "" if model.labelled_cases is None else f"_n{model.labelled_cases:03d}"
-        return self.folder / "runs" / f"{as_name(model.name)}{cases}_seed{seed}" / as_name(domain)
+        return self.runs / f"{model.key}_seed{seed}" / as_name(domain)
 
     def prediction(self, model: ModelSpec, seed: int, domain: str) -> Path:
         """What `nnunet-diffusion predict` wrote for them."""
@@ -72,11 +75,6 @@ class BenchmarkResults:
     problems: pd.DataFrame
 
 
-def as_name(text: str) -> str:
-    """A name for a file: what file systems or shells mind becomes an underscore."""
-    return re.sub(r"[^0-9A-Za-z.-]+", "_", text)
-
-
 def read_table(file: Path) -> pd.DataFrame:
     """One of the tables, with its types.
 
@@ -89,3 +87,19 @@ def read_table(file: Path) -> pd.DataFrame:
         )
     types = {**TYPES, "problem": "string", "action": "string"}
     return pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])  # a hospital may be called NA
+
+
+def read_results(folder: Path) -> BenchmarkResults:
+    """Reads what a benchmark wrote.
+
+    Args:
+        folder: its output; it may have been moved.
+
+    Raises:
+        FileNotFoundError: it is no such folder, or the benchmark is not finished.
+        ValueError: a file in it is damaged.
+    """
+    place = ResultFolder(Path(folder))
+    results = read_table(place.results_file)
+    calibration, problems = read_table(place.calibration_file), read_table(place.problems_file)
+    return BenchmarkResults(place, read_spec(place.spec_file), results, calibration, problems)

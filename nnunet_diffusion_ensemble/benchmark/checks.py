@@ -1,0 +1,122 @@
+"""Everything about a benchmark that can be known before it predicts: its models, its cases, what lies in its folder."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from nnunet_diffusion_ensemble.benchmark import domains as domains_module
+from nnunet_diffusion_ensemble.benchmark import evaluation
+from nnunet_diffusion_ensemble.benchmark.domains import Domain, Expected, Reading, check_domain
+from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
+from nnunet_diffusion_ensemble.benchmark.models import Run, check_models
+from nnunet_diffusion_ensemble.benchmark.pair import Pair
+from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse
+from nnunet_diffusion_ensemble.benchmark.progress import Progress, Report
+from nnunet_diffusion_ensemble.benchmark.records import as_written, read_record, write_record
+from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
+from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
+from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
+
+CHECKED = "checked.json"
+FIXED = ("unit", "nsd_tolerance", "mirroring", "tile_step_size", "timesteps")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What can be tested.
+
+    Attributes:
+        runs: trained models.
+        domains: with their cases.
+        problems: what is left out.
+    """
+
+    runs: list[Run]
+    domains: list[Domain]
+    problems: list[Problem]
+
+    def pairs(self, spec: BenchmarkSpec) -> list[list[Pair]]:
+        """For each trained model its pairs with all domains."""
+        return [[Pair(spec, run, domain) for domain in self.domains] for run in self.runs]
+
+
+def check(spec: BenchmarkSpec, report: Report) -> Checked:
+    """Checks models and cases.
+
+    Raises:
+        ValueError: there are problems, which are listed, and the specification says `refuse`, or nothing is left.
+    """
+    refuse_other_results(spec)
+    runs, problems = check_models(spec)
+    domains = _check_domains(spec, runs[0], problems, report) if runs else []
+    if spec.on_problem == "refuse":
+        refuse(problems, "Solve these, or have them left out and counted with `on_problem: skip`")
+    if not domains:
+        refuse(problems, "Nothing is left to test")
+    return Checked(runs, domains, problems)
+
+
+def _check_domains(spec: BenchmarkSpec, run: Run, problems: list[Problem], report: Report) -> list[Domain]:
+    """Those that have cases; adds to the problems."""
+    reader = run.reader_writer()
+    expected = Expected(run.dataset_json, reader, with_spacing=spec.unit == "mm")
+    file = spec.output / CHECKED
+    conditions = [type(reader).__name__, dict(run.dataset_json), expected.with_spacing]
+    imported = [evaluation.__name__, domains_module.__name__]  # in one go with what evaluation will need
+    imported += ["monai.metrics.utils"] if any(METRICS[name].kind == "surface" for name in spec.metrics) else []
+    found, record = [], read_record(file) or {}
+    for domain in spec.domains:
+        key = as_written({"": [conditions, str(domain.images), str(domain.references)]})[""]
+        before = record.get(domain.key, {})
+        known = before.get("cases", {}) if before.get("of") == key else {}
+        done = partial(_tell, report, domain.name)
+        checked, more = check_domain(domain, expected, Reading(spec.num_processes, imported, known, done))
+        problems += more
+        record[domain.key] = {"of": key, "cases": {name: case.stamps for name, case in checked.cases.items()}}
+        found += [checked] if checked.cases else []
+    if as_written(record) != read_record(file):
+        write_record(file, record)
+    return found
+
+
+def _tell(report: Report, domain: str, done: int, total: int) -> None:
+    report(Progress("checking", domain, done, total))
+
+
+def refuse_other_results(spec: BenchmarkSpec) -> None:
+    """Raises ValueError if the output folder holds results to which this specification does not only add."""
+    file = ResultFolder(spec.output).spec_file
+    if not file.is_file():
+        return
+    differing = _differences(read_spec(file), spec)
+    if differing:
+        raise ValueError(
+            f"{spec.output} holds the results of another specification: {'; '.join(differing)}. Models, seeds, domains "
+            f"and metrics may be added, nothing else be changed. Name another output; or remove {file}, then what does "
+            "not fit is computed anew."
+        )
+
+
+def _differences(before: BenchmarkSpec, now: BenchmarkSpec) -> list[str]:
+    found = [
+        f"{name} was {getattr(before, name)}, now {getattr(now, name)}"
+        for name in FIXED
+        if getattr(before, name) != getattr(now, name)
+    ]
+    gone = [name for name in before.metrics if name not in now.metrics]
+    found += [f"{', '.join(gone)} no longer measured"] if gone else []
+    for what, parts_before, parts in (("model", before.models, now.models), ("domain", before.domains, now.domains)):
+        by_key: dict[str, Any] = {part.key: part for part in parts}
+        for part in parts_before:
+            found += [f"{what} {part.title} {text}" for text in _changes(part, by_key.get(part.key))]
+    return found
+
+
+def _changes(before: Any, now: Any | None) -> list[str]:
+    """What was changed in a model or domain, apart from seeds that were added."""
+    if now is None:
+        return ["is gone"]
+    old, new = before.model_dump(), now.model_dump()
+    if isinstance(before, ModelSpec):
+        new["seeds"] = {seed: folds for seed, folds in new["seeds"].items() if seed in old["seeds"]}
+    return [f"had {name} {old[name]}, now {new[name]}" for name in old if old[name] != new[name]]

@@ -1,0 +1,258 @@
+"""The test cases of a domain: images and references found by name, read once, and compared before any is predicted."""
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
+from nnunet_diffusion_ensemble.benchmark.ordered import map_in_order
+from nnunet_diffusion_ensemble.benchmark.problems import Problem, in_one_line
+from nnunet_diffusion_ensemble.benchmark.records import stamps
+from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
+from nnunet_diffusion_ensemble.unlabelled_cases import group_by_case, naming_problem, number_of_channels
+
+SPACING_TOLERANCE = 1e-3  # relative; half a pixel in 500
+SHOWN_VALUES = 10
+CASE, PATIENT = "case", "patient"
+
+
+Stamps = dict[str, list[int]]  # of files, as in records.py
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test case.
+
+    Attributes:
+        name: its name.
+        images: its files, in the order of their channels.
+        reference: file of its label map.
+        patient: whose it is; the case itself where there is no table of patients.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    reference: Path
+    patient: str
+
+    @cached_property
+    def image_stamps(self) -> Stamps:
+        """Of its images, when they were first asked for."""
+        return stamps(self.images)
+
+    @cached_property
+    def stamps(self) -> Stamps:
+        """Of its images and its reference, when they were first asked for."""
+        return stamps((*self.images, self.reference))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain and its cases that can be tested, by name."""
+
+    spec: DomainSpec
+    cases: Mapping[str, Case]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the models expect of images and references.
+
+    Attributes:
+        dataset_json: of the models.
+        reader_writer: of their plans.
+        with_spacing: whether spacing has a meaning.
+    """
+
+    dataset_json: Mapping[str, Any]
+    reader_writer: BaseReaderWriter
+    with_spacing: bool = True
+
+    @property
+    def file_ending(self) -> str:
+        return self.dataset_json["file_ending"]
+
+    @property
+    def num_channels(self) -> int:
+        return number_of_channels(dict(self.dataset_json))
+
+    @property
+    def values(self) -> list[int]:
+        """Those that a reference may hold."""
+        return sorted(set(np.hstack([*self.dataset_json["labels"].values()]).astype(int).tolist()))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the cases of a domain are read.
+
+    Attributes:
+        num_processes: that read.
+        imported: modules for those processes, see `map_in_order`.
+        known: stamps of the cases that were right when they were last read.
+        done: is told how many cases have been read, and of how many.
+    """
+
+    num_processes: int = 1
+    imported: Sequence[str] = ()
+    known: Mapping[str, Stamps] = field(default_factory=dict)
+    done: Callable[[int, int], None] = lambda done, total: None
+
+    def is_known(self, case: Case) -> bool:
+        return case.name in self.known and self.known[case.name] == case.stamps
+
+
+def check_domain(domain: DomainSpec, expected: Expected, reading: Reading = Reading()) -> tuple[Domain, list[Problem]]:
+    """The cases of a domain that can be tested, and what is wrong with all others.
+
+    Args:
+        domain: as specified.
+        expected: what the models expect.
+        reading: processes and the like.
+
+    Returns:
+        The domain, whose cases may be none, and the problems, in the order of the cases.
+    """
+    try:
+        found, problems = _find_cases(domain, expected.file_ending)
+    except (ValueError, OSError) as error:
+        return Domain(domain, {}), [Problem(in_one_line(error), domain=domain.name)]
+    check = partial(_check_case, expected=expected)
+    cases = [case for case in found if not reading.is_known(case)]
+    texts = map_in_order(check, cases, min(reading.num_processes, len(cases) or 1), reading.imported)
+    for position, (case, text) in enumerate(zip(cases, texts, strict=True), 1):
+        reading.done(position, len(cases))
+        if text:
+            problems[case.name] = text
+    good = {case.name: case for case in found if case.name not in problems}
+    listed = [Problem(problems[case], domain=domain.name, case=case) for case in sorted(problems)]
+    if not good and not listed:
+        listed = [Problem(_why_empty(domain, expected.file_ending), domain=domain.name)]
+    return Domain(domain, good), listed
+
+
+# By name
+
+
+def _find_cases(domain: DomainSpec, ending: str) -> tuple[list[Case], dict[str, str]]:
+    """Cases with image and reference; and what the names of files tell of others."""
+    for folder in (domain.images, domain.references):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"There is no folder {folder}.")
+    images, others = group_by_case(domain.images, ending)
+    references = {
+        file.name.removesuffix(ending): file
+        for file in sorted(domain.references.glob(f"[!.]*{ending}"))
+        if file.is_file()
+    }
+    patients = _read_patients(domain.patients) if domain.patients else {case: case for case in images}
+    problems = {file.name: f"{file} is not named CASE_0000{ending}" for file in others if file.name.endswith(ending)}
+    if domain.cases is not None:
+        problems = {name: f"is not in {domain.images}" for name in domain.cases if name not in images}
+        images = {name: files for name, files in images.items() if name in domain.cases}
+        references = {name: file for name, file in references.items() if name in domain.cases}
+    cases = []
+    for name, files in images.items():
+        text = naming_problem(name, files, {len(files)}, ending)
+        if text is None and name not in references:
+            text = f"{files[0].name} has no reference {domain.references / f'{name}{ending}'}"
+        if text is None and not patients.get(name):
+            text = f"has no patient in {domain.patients}"
+        if text is None:
+            cases.append(Case(name, tuple(files), references[name], patients[name]))
+        else:
+            problems[name] = text
+    for name in references.keys() - images.keys() - problems.keys():
+        problems[name] = f"{references[name]} has no image {domain.images / f'{name}_0000{ending}'}"
+    return cases, problems
+
+
+def _read_patients(file: Path) -> dict[str, str]:
+    """The patient of each case."""
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no table of patients {file}.")
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except ValueError as error:  # of pandas' parser and of other encodings
+        raise ValueError(f"{file} is not a table in CSV and UTF-8: {in_one_line(error)}") from error
+    missing = [name for name in (CASE, PATIENT) if name not in table]
+    if missing:
+        raise ValueError(
+            f"{file} needs the columns {CASE} and {PATIENT}, separated by commas; it has {', '.join(table.columns)}."
+        )
+    pairs = table[[CASE, PATIENT]].drop_duplicates()
+    twice = pairs[CASE][pairs[CASE].duplicated()].tolist()
+    if twice:
+        raise ValueError(f"{file} names several patients of one case: {', '.join(twice[:SHOWN_VALUES])}.")
+    return dict(zip(pairs[CASE], pairs[PATIENT], strict=True))
+
+
+def _why_empty(domain: DomainSpec, ending: str) -> str:
+    there = sorted(file.name for file in domain.images.glob("[!.]*"))
+    return f"{domain.images} holds no image named CASE_0000{ending}; it holds {there[0] if there else 'nothing'}."
+
+
+# By content
+
+
+def _check_case(case: Case, expected: Expected) -> str:
+    """What is wrong with the content of a case's files; empty if nothing is."""
+    try:
+        image, image_properties = _read(expected.reader_writer.read_images, tuple(map(str, case.images)))
+        reference, reference_properties = _read(expected.reader_writer.read_seg, str(case.reference))
+    except ValueError as error:
+        return str(error)
+    names = ", ".join(file.name for file in case.images)
+    if len(image) != expected.num_channels:
+        return f"{names}: {len(image)} channel(s), the models were trained on {expected.num_channels}"
+    if len(reference) != 1:
+        return f"reference {case.reference.name} has {len(reference)} channels, e.g. colours; a label map has one"
+    if image.shape[1:] != reference.shape[1:]:
+        return f"the reference {case.reference.name} is {_size(reference)} pixels, the image {_size(image)}"
+    of_reference, of_image = _spacing(reference_properties), _spacing(image_properties)
+    if expected.with_spacing and not np.allclose(of_reference, of_image, rtol=SPACING_TOLERANCE, atol=0):
+        return (
+            f"the reference {case.reference.name} has the spacing {_shown(of_reference)}, the image {_shown(of_image)}"
+        )
+    return _value_problem(case.reference, reference, expected.values)
+
+
+def _read(read: Callable[[Any], tuple[np.ndarray, dict]], files: Any) -> tuple[np.ndarray, dict]:
+    """Names the files if they cannot be read. nnU-Net's readers raise errors of any kind, after printing about them."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return read(files)
+    except Exception as error:
+        names = files if isinstance(files, str) else ", ".join(files)
+        raise ValueError(f"{names} cannot be read ({in_one_line(error)})") from error
+
+
+def _size(image: np.ndarray) -> str:
+    shape = image.shape[2:] if image.shape[1] == 1 else image.shape[1:]
+    return " x ".join(map(str, shape))
+
+
+def _spacing(properties: Mapping[str, Any]) -> Sequence[float]:
+    return tuple(map(float, properties["spacing"]))
+
+
+def _shown(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in spacing)
+
+
+def _value_problem(file: Path, reference: np.ndarray, allowed: Sequence[int]) -> str:
+    values = np.unique(reference)
+    if np.isin(values, allowed).all():
+        return ""
+    found = ", ".join(f"{value:g}" for value in values[:SHOWN_VALUES]) + (", ..." if len(values) > SHOWN_VALUES else "")
+    return (
+        f"values {found} in the reference {file.name}; allowed are {', '.join(map(str, allowed))}, as in the models' "
+        "dataset.json. Convert the masks, e.g. with nnunet-diffusion convert"
+    )

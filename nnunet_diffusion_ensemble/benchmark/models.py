@@ -1,0 +1,107 @@
+"""The trained models of a benchmark: found, readable, and of one data set."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_diffusion_ensemble.benchmark.problems import Problem, in_one_line
+from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
+from nnunet_diffusion_ensemble.prediction_folder import PredictionFolder
+from nnunet_diffusion_ensemble.trained_model import PredictionSettings, check_model, checkpoint_files, read_descriptions
+
+NEEDED = ("labels", "file_ending")  # in dataset.json, besides the channels
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a model: a seed.
+
+    Attributes:
+        model: as specified.
+        seed: as specified.
+        settings: how it predicts.
+        plans: of the model.
+        dataset_json: of the model.
+    """
+
+    model: ModelSpec
+    seed: int
+    settings: PredictionSettings
+    plans: PlansManager
+    dataset_json: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        return f"{self.model.title}, seed {self.seed}"
+
+    @property
+    def files(self) -> list[Path]:
+        """All that its predictions depend on."""
+        descriptions = [self.model.folder / name for name in ("plans.json", "dataset.json")]
+        return descriptions + checkpoint_files(self.model.folder, self.settings)
+
+    def reader_writer(self) -> BaseReaderWriter:
+        """nnU-Net's reader and writer of images, a new one."""
+        return self.plans.image_reader_writer_class()
+
+
+def check_models(spec: BenchmarkSpec) -> tuple[list[Run], list[Problem]]:
+    """The trainings that can be tested, and what is wrong with others. Weights are not read.
+
+    The first model that can be read decides which data set the benchmark is about.
+    """
+    runs: list[Run] = []
+    problems: list[Problem] = []
+    for model in spec.models:
+        for seed, folds in model.seeds.items():
+            settings = PredictionSettings(
+                folds, model.checkpoint, spec.tile_step_size, spec.mirroring, device=spec.device
+            )
+            run = _checked(model, seed, settings)
+            if isinstance(run, Run):
+                run = _of_the_same_data(run, runs[0]) if runs else run
+            runs += [run] if isinstance(run, Run) else []
+            problems += [run] if isinstance(run, Problem) else []
+    return runs, problems
+
+
+def _checked(model: ModelSpec, seed: int, settings: PredictionSettings) -> Run | Problem:
+    try:
+        plans, dataset_json = read_descriptions(model.folder)
+        missing = [key for key in NEEDED if key not in dataset_json]
+        if missing:
+            raise ValueError(f"{model.folder / 'dataset.json'} lacks {', '.join(missing)}.")
+        check_model(model.folder, settings)
+        run = Run(model, seed, settings, plans, dataset_json)
+        PredictionFolder(Path(), dataset_json["file_ending"], run.reader_writer())
+    except Exception as error:  # damaged plans and checkpoints raise errors of any kind
+        return Problem(f"{where(model, seed)}: {in_one_line(error)}", model=model.name)
+    return run
+
+
+def _of_the_same_data(run: Run, first: Run) -> Run | Problem:
+    own, others = dict(_data(run.dataset_json)), dict(_data(first.dataset_json))
+    for what, value in own.items():
+        if value != others[what]:
+            text = f"a model of another data set: its {what} are {value}, those of {first.title} {others[what]}"
+            return Problem(f"{where(run.model, run.seed)}: {text}", model=run.model.name)
+    return run
+
+
+def _data(dataset_json: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the models of a benchmark must share, in words."""
+    labels = dataset_json["labels"].items()
+    yield "labels", ", ".join(f"{name} = {value}" for name, value in sorted(labels, key=lambda item: str(item[1])))
+    channels = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    yield "channels", ", ".join(channels.values()) if len(channels) > 1 else f"{len(channels)} of any name"
+    yield "names of files", f"CASE{dataset_json['file_ending']}"
+
+
+def where(model: ModelSpec, seed: int) -> str:
+    """Tells a training from others of its model, for a problem's text."""
+    cases = "" if model.labelled_cases is None else f"{model.labelled_cases} labelled case(s), "
+    return f"{cases}seed {seed}"

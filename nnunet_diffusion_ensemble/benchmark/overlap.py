@@ -1,0 +1,101 @@
+"""Overlap of two masks from counts of pixels; what an empty mask gives follows Metrics Reloaded (docs/metrics.md)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels of one label or region of one case: true and false, positive and negative. Ignored ones are in none."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @property
+    def predicted(self) -> int:
+        return self.tp + self.fp
+
+    @property
+    def reference(self) -> int:
+        return self.tp + self.fn
+
+    @property
+    def total(self) -> int:
+        return self.tp + self.fp + self.fn + self.tn
+
+
+def count_pixels(reference: np.ndarray, prediction: np.ndarray, ignored: np.ndarray | None = None) -> Counts:
+    """Counts of two boolean masks of one shape, by nnU-Net's own function.
+
+    Args:
+        reference: mask of the reference.
+        prediction: mask of the prediction.
+        ignored: pixels that do not count.
+
+    Raises:
+        ValueError: the arrays are not boolean or differ in shape.
+    """
+    check_masks(reference, prediction, *(() if ignored is None else (ignored,)))
+    return Counts(*map(int, compute_tp_fp_fn_tn(reference, prediction, ignored)))
+
+
+def check_masks(*masks: np.ndarray) -> None:
+    """Raises ValueError if the arrays are not boolean or differ in shape."""
+    kinds = {mask.dtype.name for mask in masks}
+    if kinds != {"bool"}:
+        raise ValueError(f"Masks must be boolean, got {', '.join(sorted(kinds))}.")
+    if len({mask.shape for mask in masks}) > 1:
+        raise ValueError(f"Masks must have one shape, got {', '.join(str(mask.shape) for mask in masks)}.")
+
+
+def dice(counts: Counts) -> float:
+    """2 TP / (2 TP + FP + FN); 1 if both masks are empty."""
+    return _ratio(2 * counts.tp, counts.predicted + counts.reference, if_both_empty=1.0)
+
+
+def iou(counts: Counts) -> float:
+    """TP / (TP + FP + FN); 1 if both masks are empty."""
+    return _ratio(counts.tp, counts.tp + counts.fp + counts.fn, if_both_empty=1.0)
+
+
+def precision(counts: Counts) -> float:
+    """TP / (TP + FP); NaN if both masks are empty, 0 if only the prediction is."""
+    if not counts.predicted and counts.reference:
+        return 0.0
+    return _ratio(counts.tp, counts.predicted, if_both_empty=math.nan)
+
+
+def recall(counts: Counts) -> float:
+    """TP / (TP + FN); NaN if the reference is empty."""
+    return counts.tp / counts.reference if counts.reference else math.nan
+
+
+def volume_error(counts: Counts) -> float:
+    """|predicted - reference| / reference; if the reference is empty 0 for an empty prediction, otherwise 1 (100%)."""
+    if not counts.reference and counts.predicted:
+        return 1.0
+    return _ratio(abs(counts.predicted - counts.reference), counts.reference, if_both_empty=0.0)
+
+
+OVERLAP: dict[str, Callable[[Counts], float]] = {
+    "Dice": dice,
+    "IoU": iou,
+    "precision": precision,
+    "recall": recall,
+    "volume_error": volume_error,
+}
+
+
+def overlap(metric: str, counts: Counts) -> float:
+    """One of the metrics above; NaN if every pixel was ignored."""
+    return OVERLAP[metric](counts) if counts.total else math.nan
+
+
+def _ratio(numerator: float, denominator: float, if_both_empty: float) -> float:
+    return numerator / denominator if denominator else if_both_empty

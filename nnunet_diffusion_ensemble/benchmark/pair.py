@@ -1,0 +1,163 @@
+"""One trained model on one domain: predicted, evaluated, and both again when what they depend on has changed."""
+
+import csv
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nnunet_diffusion_ensemble.atomic import whole_file
+from nnunet_diffusion_ensemble.benchmark.calibration import Reliability
+from nnunet_diffusion_ensemble.benchmark.domains import Domain
+from nnunet_diffusion_ensemble.benchmark.evaluation import EvaluatedCase, EvaluationSettings, evaluate_folder
+from nnunet_diffusion_ensemble.benchmark.models import Run
+from nnunet_diffusion_ensemble.benchmark.records import as_written, read_record, stamps, what_changed, write_record
+from nnunet_diffusion_ensemble.benchmark.results import (
+    CALIBRATION,
+    CALIBRATION_COLUMNS,
+    RESULT_COLUMNS,
+    RESULTS,
+    ResultFolder,
+)
+from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+from nnunet_diffusion_ensemble.benchmark.summary import write_summary
+from nnunet_diffusion_ensemble.predict import predict_cases, prediction_settings
+from nnunet_diffusion_ensemble.prediction_folder import PredictionFolder
+from nnunet_diffusion_ensemble.trained_model import TrainedModel
+
+PREDICTED_FROM, EVALUATED_FROM = "predicted_from.json", "evaluated_from.json"
+SUMMARY = "summary.json"
+IMAGES = "images"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A trained model and a domain, and what is to be found out about them."""
+
+    spec: BenchmarkSpec
+    run: Run
+    domain: Domain
+
+    @property
+    def title(self) -> str:
+        return f"{self.run.title}, on {self.domain.spec.name}"
+
+    @property
+    def folder(self) -> Path:
+        return ResultFolder(self.spec.output).run(self.run.model, self.run.seed, self.domain.spec.name)
+
+    @property
+    def prediction(self) -> Path:
+        return ResultFolder(self.spec.output).prediction(self.run.model, self.run.seed, self.domain.spec.name)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its tables are there, made from what is there now."""
+        tables = (self.folder / RESULTS, self.folder / CALIBRATION, self.prediction / SUMMARY)
+        return self.evaluated_from == read_record(self.folder / EVALUATED_FROM) and all(map(Path.is_file, tables))
+
+    @cached_property
+    def predicted_from(self) -> dict[str, Any]:
+        """What the predictions depend on."""
+        folder = self.run.model.folder
+        settings = prediction_settings(folder, self.run.settings)
+        images = {name: case.image_stamps for name, case in self.domain.cases.items()}
+        return as_written({"model": stamps(self.run.files, folder), "settings": settings, IMAGES: images})
+
+    @cached_property
+    def evaluated_from(self) -> dict[str, Any]:
+        """What the tables depend on."""
+        cases = {name: [case.stamps, case.patient] for name, case in self.domain.cases.items()}
+        prediction = {name: part for name, part in self.predicted_from.items() if name != IMAGES}
+        values = self.spec.model_dump(include={"metrics", "unit", "nsd_tolerance", "timesteps"})
+        return as_written({**prediction, **values, "named": self._row, "cases": cases})
+
+    @property
+    def _row(self) -> dict[str, Any]:
+        """What all rows of its tables begin with."""
+        model = self.run.model
+        labelled = "" if model.labelled_cases is None else model.labelled_cases
+        return {
+            "model": model.name,
+            "labelled_cases": labelled,
+            "seed": self.run.seed,
+            "domain": self.domain.spec.name,
+        }
+
+    def num_predicted(self) -> int:
+        """How many cases need not be predicted again."""
+        before, now = read_record(self.folder / PREDICTED_FROM) or {}, dict(self.predicted_from)
+        images_before, images = before.pop(IMAGES, {}), now.pop(IMAGES)
+        if before != now:
+            return 0
+        return sum(images_before.get(name) == images[name] and self._target.has(name) for name in images)
+
+    def forget_what_changed(self) -> str:
+        """Removes predictions that were made from something else, and tells why; nothing if there are none."""
+        file, now = self.folder / PREDICTED_FROM, dict(self.predicted_from)
+        before = read_record(file) or {}
+        images_before, images = before.pop(IMAGES, {}), now.pop(IMAGES)
+        why = ""
+        if before != now:
+            if self.prediction.exists():
+                why = f"predicted anew, changed: {what_changed(before, now)}" if before else "predicted anew"
+            file.unlink(missing_ok=True)  # first: what is left if this is interrupted must not count
+            shutil.rmtree(self.prediction, ignore_errors=True)
+            images_before = {}
+        changed = [name for name in images if name in images_before and images_before[name] != images[name]]
+        self._target.forget(changed)
+        write_record(file, now | {IMAGES: images_before | images})
+        return why or (f"predicted anew, images changed: {', '.join(changed)}" if changed else "")
+
+    @property
+    def _target(self) -> PredictionFolder:
+        return PredictionFolder(self.prediction, self.run.dataset_json["file_ending"], self.run.reader_writer())
+
+    def predict(self, model: TrainedModel) -> Iterator[str]:
+        """Predicts the cases that are missing; yields their names, and of others as well."""
+        cases = {name: case.images for name, case in self.domain.cases.items()}
+        for case in predict_cases(model, cases, self.prediction, self.predicted_from["settings"], True):
+            yield case.scores.case
+
+    def evaluate(self) -> Iterator[str]:
+        """Evaluates all cases and writes the tables; yields the cases' names."""
+        (self.folder / EVALUATED_FROM).unlink(missing_ok=True)
+        references = {name: case.reference for name, case in self.domain.cases.items()}
+        settings = EvaluationSettings(
+            self.spec.metrics, self.spec.unit, self.spec.nsd_tolerance, self.spec.timesteps, self.spec.num_processes
+        )
+        dataset_json, reader_writer = self.run.dataset_json, self.run.reader_writer()
+        evaluated: list[EvaluatedCase] = []
+        sums: dict[str, Reliability] = {}
+        with _table(self.folder / RESULTS, RESULT_COLUMNS) as write:
+            for case in evaluate_folder(self.prediction, references, dataset_json, reader_writer, settings):
+                write(self._scores(case))
+                for label, part in case.reliability.items():
+                    sums[label] = sums.get(label, Reliability()) + part
+                evaluated.append(case)
+                yield case.case
+        with _table(self.folder / CALIBRATION, CALIBRATION_COLUMNS) as write:
+            write({**self._row, "label": label, **row} for label, part in sums.items() for row in part.rows())
+        write_summary(self.prediction / SUMMARY, evaluated)
+        write_record(self.folder / EVALUATED_FROM, self.evaluated_from)
+
+    def _scores(self, case: EvaluatedCase) -> Iterator[Row]:
+        start = {**self._row, "case": case.case, "patient": self.domain.cases[case.case].patient}
+        for score in case.scores:
+            value = "" if score.value != score.value else score.value  # NaN
+            timestep = "" if score.timestep is None else score.timestep
+            yield {**start, "timestep": timestep, "label": score.label, "metric": score.metric, "value": value}
+
+
+@contextmanager
+def _table(file: Path, columns: Iterable[str]) -> Iterator[Callable[[Iterable[Row]], None]]:
+    """A CSV file that is there when the block ends, and what writes rows to it."""
+    with whole_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
+        writer.writeheader()
+        yield writer.writerows

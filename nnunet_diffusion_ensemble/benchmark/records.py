@@ -1,0 +1,54 @@
+"""What a result was made from, kept beside it in JSON, so that it is made anew when that changes."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunet_diffusion_ensemble.atomic import write_text
+
+NUM_NAMED = 3
+
+
+def stamps(files: Iterable[Path], base: Path | None = None) -> dict[str, list[int]]:
+    """Size and time of change of files, by their names, or by their paths below `base`."""
+    found = {}
+    for file in files:
+        state = file.stat()
+        found[str(file.relative_to(base)) if base else file.name] = [state.st_size, state.st_mtime_ns]
+    return found
+
+
+def read_record(file: Path) -> dict[str, Any] | None:
+    """What was written, or None; a record that cannot be read vouches for nothing."""
+    try:
+        record = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def write_record(file: Path, record: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(record, indent=1))
+
+
+def as_written(record: Mapping[str, Any]) -> dict[str, Any]:
+    """As it will be read: with lists for tuples, text for the numbers of keys."""
+    return json.loads(json.dumps(record))
+
+
+def what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Names of the entries that differ, and inside a part the first few."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+            more = f" and {len(inner) - NUM_NAMED} more" if len(inner) > NUM_NAMED else ""
+            found.append(f"{name} ({', '.join(inner[:NUM_NAMED])}{more})")
+        else:
+            found.append(name)
+    return ", ".join(found)

@@ -1,0 +1,174 @@
+"""Runs a benchmark: prediction and evaluation of each trained model on each domain, and the tables of all."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nnunet_diffusion_ensemble.atomic import whole_file
+from nnunet_diffusion_ensemble.benchmark.checks import check
+from nnunet_diffusion_ensemble.benchmark.models import where
+from nnunet_diffusion_ensemble.benchmark.pair import Pair
+from nnunet_diffusion_ensemble.benchmark.problems import Problem, in_one_line, refuse, write_problems
+from nnunet_diffusion_ensemble.benchmark.progress import Progress, Report, silent
+from nnunet_diffusion_ensemble.benchmark.results import CALIBRATION, RESULTS, ResultFolder
+from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
+from nnunet_diffusion_ensemble.trained_model import TrainedModel, read_model
+
+LOCK = ".lock"
+WAIT_SECONDS = 2.0
+
+
+def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
+    """Predicts and evaluates what is not there yet, and writes the tables (`results.py` says which).
+
+    Killed at any time, it goes on where it was. Several processes that run the same specification share the work.
+
+    Args:
+        spec: what to test.
+        report: is told of each case that is done, and of what is computed anew.
+
+    Returns:
+        Where the results lie.
+
+    Raises:
+        ValueError: models or cases cannot be tested, all of them listed, if the specification says `refuse`; or the
+            output folder holds the results of another specification.
+        OSError: a file cannot be read or written.
+        RuntimeError: a prediction fails, if the specification says `refuse`; or nothing can be tested.
+    """
+    output = ResultFolder(spec.output)
+    with _alone(output.folder):
+        checked = check(spec, report)
+        if not output.spec_file.is_file():
+            write_spec(spec, output.spec_file)
+    work = _Work(spec, report, checked.pairs(spec))
+    work.finish_all()
+    pairs = [pair for group in work.groups for pair in group if pair.is_finished]
+    problems = checked.problems + work.failures
+    if not pairs:
+        refuse(problems, "Nothing could be tested")
+    with _alone(output.folder):
+        _join(output.results_file, [pair.folder / RESULTS for pair in pairs])
+        _join(output.calibration_file, [pair.folder / CALIBRATION for pair in pairs])
+        write_problems(output.problems_file, problems)
+        write_spec(spec, output.spec_file)
+    return output
+
+
+def work_to_do(spec: BenchmarkSpec, report: Report = silent) -> Iterator[str]:
+    """A line for each pair of a trained model and a domain, and for what would be left out. Nothing is predicted.
+
+    Raises:
+        ValueError: as `run_benchmark`.
+    """
+    with _alone(spec.output):
+        checked = check(spec, report)
+    for pair in (pair for group in checked.pairs(spec) for pair in group):
+        total = len(pair.domain.cases)
+        state = "finished" if pair.is_finished else f"{total - pair.num_predicted()} of {total} cases to predict"
+        yield f"{pair.title}: {state}"
+    for problem in checked.problems:
+        yield f"{problem.action}: {problem}"
+
+
+@dataclass
+class _Work:
+    """The pairs of a benchmark, in one group for each trained model, and what went wrong."""
+
+    spec: BenchmarkSpec
+    report: Report
+    groups: list[list[Pair]]
+    failures: list[Problem] = field(default_factory=list)
+    num_done: int = 0
+
+    @property
+    def num_pairs(self) -> int:
+        return sum(map(len, self.groups))
+
+    def finish_all(self) -> None:
+        """Finishes each group here, or waits until another process has."""
+        waiting = list(self.groups)
+        while waiting:
+            busy = []
+            for group in waiting:
+                with _lock(group[0].folder.parent) as is_free:
+                    if is_free:
+                        self._finish(group)
+                    else:
+                        busy.append(group)
+            if len(busy) == len(waiting):
+                self._tell("waiting", group[0].run.title, note=f"{len(busy)} model(s) are at work in other processes")
+                time.sleep(WAIT_SECONDS)
+            waiting = busy
+
+    def _finish(self, group: Sequence[Pair]) -> None:
+        """Reads a model once, if there is anything to do, and tests it on all domains."""
+        model: TrainedModel | None = None
+        for pair in group:
+            try:
+                if not pair.is_finished:
+                    note = pair.forget_what_changed()
+                    self._tell("predicting", pair.title, note=note and f"{pair.title}: {note}")
+                    model = model or read_model(pair.run.model.folder, pair.run.settings)
+                    self._finish_pair(pair, model)
+            except Exception as error:  # of memory, drivers and damaged files there is any kind
+                self._fail(pair, error)
+            self.num_done += 1
+
+    def _finish_pair(self, pair: Pair, model: TrainedModel) -> None:
+        total = len(pair.domain.cases)
+        for step, cases in (("predicting", pair.predict(model)), ("evaluating", pair.evaluate())):
+            for done, _ in enumerate(cases, start=1):
+                self._tell(step, pair.title, done, total)
+
+    def _fail(self, pair: Pair, error: Exception) -> None:
+        if self.spec.on_problem == "refuse":
+            raise RuntimeError(
+                f"{pair.title}: {in_one_line(error)}\nSolve it and run the same command again, which goes on from "
+                "here; or go on without it, with `on_problem: skip`."
+            ) from error
+        text = f"{where(pair.run.model, pair.run.seed)}: {in_one_line(error)}"
+        problem = Problem(text, pair.run.model.name, pair.domain.spec.name)
+        self.failures.append(problem)
+        self._tell("predicting", pair.title, note=f"{problem.action}: {problem}")
+
+    def _tell(self, step: str, what: str, done: int = 0, total: int = 0, note: str = "") -> None:
+        self.report(Progress(step, what, done, total, self.num_done, self.num_pairs, note))
+
+
+def _alone(folder: Path) -> FileLock:
+    """Waits until no other process changes what lies in a folder for all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / LOCK)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Whether nobody else works in a folder; then nobody will until the block ends, or the process dies."""
+    lock = _alone(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def _join(file: Path, tables: Sequence[Path]) -> None:
+    """One table from several with the same header, however long they are."""
+    with whole_file(file) as temporary, temporary.open("wb") as joined:
+        for position, table in enumerate(tables):
+            with table.open("rb") as stream:
+                header = stream.readline()
+                if position == 0:
+                    joined.write(header)
+                shutil.copyfileobj(stream, joined)
