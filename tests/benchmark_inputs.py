@@ -1,13 +1,19 @@
 """References, domains and specifications for the tests of benchmarks, beside the models of `trained_models.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from trained_models import save_volume
 
+from nnunet_diffusion_ensemble.benchmark import pair as pair_module
+from nnunet_diffusion_ensemble.benchmark import runner
+from nnunet_diffusion_ensemble.benchmark.progress import Progress
+from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 
 SHAPE = (2, 16, 17)
@@ -37,3 +43,53 @@ def make_spec(output: Path, models: Sequence[dict], domains: Sequence[dict], **o
     """Fast: on the CPU, without mirroring, in one process."""
     fast = {"device": "cpu", "mirroring": False, "tile_step_size": 1.0, "num_processes": 1, "metrics": ("Dice",)}
     return BenchmarkSpec.model_validate({"output": output, "models": models, "domains": domains, **fast, **options})
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
+    """Models that are read and cases that are predicted, from now on."""
+    seen: dict[str, list] = {"models": [], "cases": []}
+
+    def read_model(folder: Path, settings: Any) -> Any:
+        seen["models"].append((folder.name, settings.folds))
+        return original_read(folder, settings)
+
+    def predict_cases(*arguments: Any) -> Iterator[Any]:
+        for case in original_predict(*arguments):
+            seen["cases"] += [case.scores.case] * case.is_new
+            yield case
+
+    original_read, original_predict = runner.read_model, pair_module.predict_cases
+    monkeypatch.setattr(runner, "read_model", read_model)
+    monkeypatch.setattr(pair_module, "predict_cases", predict_cases)
+    return seen
+
+
+@pytest.fixture
+def make_benchmark(model_folder: Callable, tmp_path: Path) -> Callable[..., BenchmarkSpec]:
+    """`make_benchmark(seeds, domains, trainer, **spec)`: of one model, by default nnU-Net's, which is fast."""
+
+    def made(
+        seeds: Any = None, domains: Any = ("north",), trainer: type = nnUNetTrainer, **options: Any
+    ) -> BenchmarkSpec:
+        seeds = seeds or {0: (0,)}
+        model = model_folder(trainer, folds=sorted({fold for folds in seeds.values() for fold in folds}))
+        parts = [make_domain(tmp_path / name) if isinstance(name, str) else name for name in domains]
+        return make_spec(tmp_path / "out", [{"name": "TEDM", "folder": model, "seeds": seeds}], parts, **options)
+
+    return made
+
+
+def with_models(spec: BenchmarkSpec, *models: dict) -> BenchmarkSpec:
+    return BenchmarkSpec.model_validate(spec.model_dump() | {"models": models})
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def notes_of(spec: BenchmarkSpec) -> list[str]:
+    """What a run says about what it does anew."""
+    told: list[Progress] = []
+    run_benchmark(spec, told.append)
+    return [progress.note for progress in told if progress.note]

@@ -17,7 +17,8 @@ from torch import nn
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 
-pytest_plugins = ["unlabelled_data", "foreign_models", "pretraining_trainers", "trained_models"]  # fixtures
+# Fixtures.
+pytest_plugins = ["unlabelled_data", "foreign_models", "pretraining_trainers", "trained_models", "benchmark_inputs"]
 torch.set_num_threads(1)  # in networks this small a second thread only waits
 
 

@@ -37,8 +37,10 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
-        if unknown or not self.metrics:
-            raise ValueError(f"Unknown metrics {', '.join(unknown) or '(none)'}. There are {', '.join(METRICS)}.")
+        if unknown:
+            raise ValueError(f"Unknown metrics {', '.join(unknown)}. There are {', '.join(METRICS)}.")
+        if not self.metrics:
+            raise ValueError(f"Name at least one metric of {', '.join(METRICS)}.")
         if self.unit not in ("mm", "px"):
             raise ValueError(f"The unit is mm or px, got {self.unit}.")
         if self.num_processes < 1:

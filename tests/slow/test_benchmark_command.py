@@ -1,0 +1,77 @@
+"""`nnunet-diffusion benchmark` as a command: killed and continued, and twice at once."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark_inputs import make_domain, make_spec, snapshot
+from nnunet_commands import Workplace
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
+from nnunet_diffusion_ensemble.benchmark.results import read_results
+from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
+
+pytestmark = pytest.mark.slow
+KINDS: dict[str, dict[str, Any]] = {
+    "2d": {},
+    "3d": {"patch_size": [8, 8, 8], "spacing": [2.0, 1.0, 1.0], "mirror_axes": (0, 1, 2)},
+}
+CASES = ("case_0", "case_1", "case_2")
+
+
+@pytest.fixture(params=sorted(KINDS))
+def spec(
+    request: pytest.FixtureRequest, model_folder: Callable, architecture: Callable, tmp_path: Path
+) -> BenchmarkSpec:
+    """A model of ours with two folds and one of nnU-Net, on two domains of which one has a patient with two cases."""
+    made = KINDS[request.param] | {"architecture": architecture(request.param)}
+    models = [
+        {"name": "TEDM", "folder": model_folder(folds=(0, 1), name="tedm", **made), "seeds": {0: (0, 1)}},
+        {"name": "nnU-Net", "folder": model_folder(nnUNetTrainer, name="nnunet", **made), "seeds": {0: (0,)}},
+    ]
+    domains = [make_domain(tmp_path / "north", CASES, "source"), make_domain(tmp_path / "south", CASES)]
+    (tmp_path / "patients.csv").write_text("case,patient\ncase_0,p\ncase_1,p\ncase_2,q\n")
+    domains[1]["patients"] = tmp_path / "patients.csv"
+    return make_spec(tmp_path / "out", models, domains, metrics=tuple(METRICS), num_processes=2, mirroring=True)
+
+
+def test_a_killed_benchmark_goes_on_to_the_same_bytes(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    workplace = Workplace(tmp_path / "work", "Dataset001_Made")
+    write_spec(spec, tmp_path / "spec.yaml")
+    command = ("nnunet-diffusion", "benchmark", tmp_path / "spec.yaml")
+    assert "TEDM, seed 0, on north: 3 of 3 cases to predict" in workplace.run(*command, "--dry-run")
+    printed = workplace.run(*command)
+    assert "Evaluating nnU-Net, seed 0, on south (3 of 4 done): 3 case(s)" in printed
+    expected = snapshot(spec.output)
+    found = read_results(spec.output)
+    assert len(found.results) == 2 * 2 * 3 * len(METRICS) + 2 * 3 * 3  # with Dice of three timesteps of TEDM
+    assert set(found.results["patient"][found.results["domain"] == "south"]) == {"p", "q"}
+    spec.output.rename(tmp_path / "first")
+    scores = spec.output / "runs" / "TEDM_seed0" / "south" / "prediction" / "scores" / "case_1.json"
+    workplace.kill_when(scores.is_file, *command)
+    before = scores.stat().st_mtime_ns
+    workplace.run(*command)
+    assert snapshot(spec.output) == expected
+    assert scores.stat().st_mtime_ns == before
+    times = {file: file.stat().st_mtime_ns for file in (spec.output / "runs").rglob("[!.]*")}
+    assert "Predicting" not in workplace.run(*command)
+    assert times == {file: file.stat().st_mtime_ns for file in times}
+
+
+def test_two_processes_share_the_work(spec: BenchmarkSpec, tmp_path: Path) -> None:
+    write_spec(spec, tmp_path / "spec.yaml")
+    command = [Path(sys.executable).with_name("nnunet-diffusion"), "benchmark", tmp_path / "spec.yaml"]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    printed = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    predicted = [line for text in printed for line in text.splitlines() if line.startswith("Predicting")]
+    assert len(predicted) == 4 and all(text.count("Predicting") == 2 for text in printed)
+    shared = snapshot(spec.output)
+    spec.output.rename(tmp_path / "shared")
+    subprocess.run(command, check=True)
+    assert snapshot(spec.output) == shared
