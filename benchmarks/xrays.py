@@ -4,8 +4,8 @@
     python benchmarks/xrays.py evaluate WORK TRAINER PLANS FOLD
 
 `prepare` makes Dataset064_Lungs with the folds of few_label_splits.json (fold = 5 * seed + position of n in 1, 3, 6,
-12, 24), test sets of both hospitals, and domains.yaml for `nnunet-diffusion few-label --benchmark`. `evaluate` prints the
-mean Dice of one training. The variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results must be set.
+12, 24), test sets of both hospitals, and domains.yaml for `nnunet-diffusion few-label --benchmark`. `evaluate`
+prints the mean Dice of one training. The variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results must be set.
 """
 
 import argparse
