@@ -96,7 +96,7 @@ def run(arguments: Sequence[str], watch_memory: bool = False) -> tuple[float, fl
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while watch_memory and process.poll() is None:
             peak = max(peak, proportional_memory(process.pid))
-            time.sleep(0.1)
+            time.sleep(0.3)
         _, errors = process.communicate()
     if process.returncode:
         raise RuntimeError(errors)

@@ -43,7 +43,7 @@ def run(work: Path, variant: str) -> None:
     for fold in FOLDS:
         if not _checkpoint("TEDMTrainer", variant, fold).is_file():
             _call(log, train.format(fold, "TEDMTrainer"))
-        if f"{variant} fold {fold} timesteps all" not in log.read_text():
+        if f"{variant} fold {fold}: {{" not in log.read_text():
             _call(log, f"python {benchmark} evaluate {work} TEDMTrainer {variant} {fold}")
 
 
@@ -65,7 +65,11 @@ def table(work: Path) -> None:
         if not _checkpoint("DiffusionPretrainTrainer", variant, "all").is_file():
             continue
         errors = [f"{error:.4f}" for error in denoising_errors(variant)]
-        rows = [line for line in (work / f"{variant}.log").read_text().splitlines() if "timesteps all: {" in line]
+        rows = [
+            line
+            for line in (work / f"{variant}.log").read_text().splitlines()
+            if line.startswith("TEDMTrainer ") and "{" in line
+        ]
         dice = [json.loads(row[row.index("{") :]) for row in rows]
         means = [f"{sum(d[name] for d in dice) / len(dice):.3f}" for name in ("montgomery", "shenzhen")] if dice else []
         print(f"| {variant} | " + " | ".join([*errors, *means]) + " |", flush=True)

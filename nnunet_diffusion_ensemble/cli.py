@@ -5,9 +5,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nnunet_diffusion_ensemble import __version__, cli_benchmark, cli_predict, cli_report
+from nnunet_diffusion_ensemble import __version__, cli_benchmark, cli_few_label, cli_predict, cli_report, cli_train
+from nnunet_diffusion_ensemble.argument_types import positive
 
 DENOISER_HELP = "checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer, or name of a shipped denoiser"
+# Subcommands with a module of their own.
+MODULES = {
+    "predict": (cli_predict, "nnU-Net's prediction with probability, entropy, timesteps, a score for unusual images"),
+    "train": (cli_train, "nnU-Net's training of one fold, of any trainer, for a given time"),
+    "benchmark": (cli_benchmark, "test trained models on several hospitals: predictions, metrics, tables"),
+    "report": (cli_report, "write the page, figures and tables of a finished benchmark"),
+    "few-label": (cli_few_label, "train several trainers on few labelled cases, several draws, and benchmark them"),
+}
 USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
 
 
@@ -210,10 +219,10 @@ def _add_sample(commands: argparse._SubParsersAction) -> None:
     parser = _command(commands, "sample", _sample, "draw images from a pretrained denoiser")
     parser.add_argument("denoiser", help=DENOISER_HELP)
     parser.add_argument("output", type=Path, help="PNG to write: a grid, of volumes the middle slices")
-    parser.add_argument("--num-images", type=_positive, default=16, help="how many (16)")
-    parser.add_argument("--steps", type=_positive, default=50, help="passes of the denoiser, DDIM (50)")
+    parser.add_argument("--num-images", type=positive, default=16, help="how many (16)")
+    parser.add_argument("--steps", type=positive, default=50, help="passes of the denoiser, DDIM (50)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise at the start (0)")
-    parser.add_argument("--size", type=_positive, nargs="+", help="in pixels or voxels (the patch size of the plans)")
+    parser.add_argument("--size", type=positive, nargs="+", help="in pixels or voxels (the patch size of the plans)")
 
 
 def _add_export(commands: argparse._SubParsersAction) -> None:
@@ -222,30 +231,6 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("output", type=Path, help="file to write, e.g. DENOISER.pth")
     parser.add_argument("--half", action="store_true", help="parameters in float16: half the size")
     parser.add_argument("--timestep", type=int, help="instead, for nnUNetTrainer -pretrained_weights: the U-Net at it")
-
-
-def _add_predict(commands: argparse._SubParsersAction) -> None:
-    text = "nnU-Net's prediction with probability, entropy, timesteps and a score for unusual images"
-    cli_predict.add_arguments(_command(commands, "predict", cli_predict.run, text))
-
-
-def _add_benchmark(commands: argparse._SubParsersAction) -> None:
-    text = "test trained models on several hospitals: prediction, metrics and tables, from a specification"
-    parser = _command(commands, "benchmark", cli_benchmark.run, text)
-    cli_benchmark.add_arguments(parser)
-    parser.add_argument("--num-processes", type=_positive, help="of evaluation, instead of the specification's")
-
-
-def _add_report(commands: argparse._SubParsersAction) -> None:
-    text = "write the page, figures and tables of a finished benchmark"
-    cli_report.add_arguments(_command(commands, "report", cli_report.run, text))
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
-    return value
 
 
 def _add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
@@ -275,9 +260,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_register, _add_convert, _add_plan, _add_preprocess, _add_sample, _add_export, _add_demo):
         add(commands)
-    _add_predict(commands)
-    _add_benchmark(commands)
-    _add_report(commands)
+    for name, (module, text) in MODULES.items():
+        module.add_arguments(_command(commands, name, module.run, text))
     return parser
 
 

@@ -4,8 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_diffusion_ensemble.argument_types import positive
+
 if TYPE_CHECKING:
     from nnunet_diffusion_ensemble.benchmark.progress import Progress
+    from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,27 +18,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("cuda", "cpu", "mps"), help="of prediction, instead of the specification's"
     )
+    parser.add_argument("--num-processes", type=positive, help="of evaluation, instead of the specification's")
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the benchmark, or says what it would do."""
-    from nnunet_diffusion_ensemble.benchmark.results import PROBLEMS, read_table
-    from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark, work_to_do
+    from nnunet_diffusion_ensemble.benchmark.runner import work_to_do
     from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
     from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 
     changes = {name: getattr(args, name) for name in ("device", "num_processes") if getattr(args, name) is not None}
     spec = BenchmarkSpec.model_validate(read_spec(args.spec).model_dump() | changes)
+    if not args.dry_run:
+        run_and_show(spec)
+        return 0
     with Screen() as screen:
-        if args.dry_run:
-            for line in work_to_do(spec, screen):
-                print(line)
-            return 0
+        for line in work_to_do(spec, screen):
+            print(line)
+    return 0
+
+
+def run_and_show(spec: "BenchmarkSpec") -> None:
+    """Runs a benchmark and says where its results lie."""
+    from nnunet_diffusion_ensemble.benchmark.results import PROBLEMS, read_table
+    from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark
+
+    with Screen() as screen:
         output = run_benchmark(spec, screen)
     num_problems = len(read_table(output.problems_file))
     left_out = f" {num_problems} problem(s), see {PROBLEMS}." if num_problems else ""
     print(f"Wrote {output.results_file}.{left_out} Next: nnunet-diffusion report {output.folder}")
-    return 0
 
 
 class Screen:

@@ -1,4 +1,4 @@
-"""Commands that `nnunet-diffusion demo` runs as child processes: output into a log, one status line on the screen."""
+"""Commands that `demo` and `few-label` run as child processes: output into a log, one status line on the screen."""
 
 import os
 import queue
@@ -10,9 +10,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from types import FrameType
 from typing import IO
 
 ENTRY_POINTS = {
@@ -75,16 +77,21 @@ class Progress:
 
 
 class TrainingProgress(Progress):
-    """Epoch, loss, Dice and remaining time from the log of nnU-Net's trainer."""
+    """Epoch, loss, Dice and remaining time from the log of nnU-Net's trainer.
+
+    Args:
+        num_epochs: None where only the trainer knows; `nnunet-diffusion train` tells.
+    """
 
     PATTERN = re.compile(
         r": Epoch (?P<epoch>\d+)\s*$"
         r"|: train_loss (?P<loss>\S+)"
         r"|: Pseudo dice \[(?:np\.float\d+\()?(?P<dice>[.\d]+)"
         r"|: Epoch time: (?P<seconds>\S+) s"
+        r"|: (?P<epochs>\d+) epochs of \d+ iterations fit into"
     )
 
-    def __init__(self, num_epochs: int):
+    def __init__(self, num_epochs: int | None = None):
         self.num_epochs = num_epochs
         self.seen: dict[str, str] = {}
         self.shown = "starting"
@@ -93,15 +100,19 @@ class TrainingProgress(Progress):
         if not (found := self.PATTERN.search(line)):
             return
         self.seen |= {name: text for name, text in found.groupdict().items() if text is not None}
-        if found["seconds"]:
+        if found["epochs"]:
+            self.num_epochs = int(found["epochs"])
+        elif found["seconds"]:
             self.shown = self._end_of_epoch()
         elif self.shown == "starting":
-            self.shown = f"epoch {int(self.seen['epoch']) + 1}/{self.num_epochs}"
+            self.shown = f"epoch {int(self.seen['epoch']) + 1}/{self.num_epochs or '?'}"
 
     def _end_of_epoch(self) -> str:
         done = int(self.seen["epoch"]) + 1
-        left = (self.num_epochs - done) * float(self.seen["seconds"])
         values = [f"{name} {self.seen[name]}" for name in ("loss", "dice") if name in self.seen]
+        if self.num_epochs is None:
+            return "  ".join([f"epoch {done}", *values])
+        left = (self.num_epochs - done) * float(self.seen["seconds"])
         time = f"about {clock(left)} left" if left else "finishing"
         return "  ".join([f"epoch {done}/{self.num_epochs}", bar(done, self.num_epochs), *values, time])
 
@@ -143,6 +154,20 @@ class Screen:
         elif text != self.shown and monotonic() - self.shown_at > SECONDS_BETWEEN_LINES:
             print(line, file=self.stream, flush=True)
             self.shown, self.shown_at = text, monotonic()
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """SIGTERM ends us as Ctrl-C does, the command that runs and all."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def run_command(

@@ -4,14 +4,11 @@ import json
 import os
 import shlex
 import shutil
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 
 from nnunet_diffusion_ensemble.atomic import write_text
 from nnunet_diffusion_ensemble.cli_child import (
@@ -21,6 +18,7 @@ from nnunet_diffusion_ensemble.cli_child import (
     Screen,
     TrainingProgress,
     clock,
+    ending_on_signals,
     run_command,
 )
 from nnunet_diffusion_ensemble.demo_folder import DemoFolder, child_environment, own_variables
@@ -255,20 +253,6 @@ def write_results(folder: Path) -> None:
 # ---- the run
 
 
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does, its commands and all."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def _run_step(step: Step, demo: DemoFolder, screen: Screen) -> None:
     start = monotonic()
     step.before()
@@ -301,7 +285,7 @@ def run_demo(path: Path, options: DemoOptions | None = None, screen: Screen | No
     write_text(demo.path / "environment.sh", "\n".join(exports))
     screen.say(f"Demo in {demo.path} on {'the GPU' if device == 'cuda' else 'the CPU'}; if interrupted, run it again.")
     try:
-        with _terminated_like_interrupted():
+        with ending_on_signals():
             num_steps = len(list(steps(demo.path, options, device)))
             for number, step in enumerate(steps(demo.path, options, device), 1):
                 done = demo.is_done(step.name, step.result)

@@ -167,13 +167,17 @@ def _put(path: Path, content: bytes | None) -> None:
         bytecode.unlink(missing_ok=True)
 
 
-def _without_shims(error: OSError) -> str:
+def external_folders() -> str:
+    """Value of nnU-Net's variable with which it finds our trainers without registration, and the user's as before."""
     folders = [folder for folder in os.environ.get(EXTERNAL_VARIABLE, "").split(os.pathsep) if folder]
-    external = os.pathsep.join(dict.fromkeys([*folders, str(EXTERNAL_FOLDER)]))
+    return os.pathsep.join(dict.fromkeys([*folders, str(EXTERNAL_FOLDER)]))
+
+
+def _without_shims(error: OSError) -> str:
     return (
         f"nnU-Net's folder cannot be written to ({error}); nothing was changed.\n"
         "Run this command as the owner of the environment, or do without it:\n"
-        f"  for -tr {', '.join(TRAINERS)}: export {EXTERNAL_VARIABLE}={shlex.quote(external)}\n"
+        f"  for -tr {', '.join(TRAINERS)}: export {EXTERNAL_VARIABLE}={shlex.quote(external_folders())}\n"
         f"  for -pl {', '.join(PLANNERS)}: run nnunet-diffusion plan in place of nnUNetv2_plan_experiment"
     )
 

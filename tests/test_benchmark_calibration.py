@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
+from nnunet_diffusion_ensemble.benchmark import calibration
 from nnunet_diffusion_ensemble.benchmark.calibration import NUM_BINS, Reliability, brier, reliability
 from nnunet_diffusion_ensemble.benchmark.results import CALIBRATION_COLUMNS
 
@@ -70,6 +71,16 @@ def test_sums_of_cases_are_those_of_all_their_pixels() -> None:
     added = reliability(p, y) + reliability(q, z) + Reliability()
     assert (added.pixels, added.positives) == (together.pixels, together.positives)
     assert added.probability_sums == pytest.approx(together.probability_sums)
+
+
+def test_many_pixels_are_added_up_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    probability, reference = drawn(3)
+    whole, of_whole = reliability(probability, reference), brier(probability, reference)
+    monkeypatch.setattr(calibration, "PART", 999)  # 2,000 pixels in parts of 999, 999 and 2
+    parts = reliability(probability, reference)
+    assert (parts.pixels, parts.positives) == (whole.pixels, whole.positives)
+    assert parts.probability_sums == pytest.approx(whole.probability_sums)
+    assert brier(probability, reference) == pytest.approx(of_whole)
 
 
 def test_rows_are_those_of_the_table_for_every_bin() -> None:

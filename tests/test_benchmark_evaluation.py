@@ -57,17 +57,21 @@ def test_every_case_label_and_metric_has_a_row_in_order(tmp_path: Path) -> None:
     assert rows == expected
 
 
+PICTURES = {"shape": (1, 14, 11)}
+VOLUMES = {"shape": (2, 14, 11), "spacing": (3.0, 0.5, 0.7)}
+
+
 @pytest.mark.parametrize(
-    ("labels", "name", "values", "channel"),
+    ("labels", "name", "values", "channel", "images"),
     [
-        (IGNORING, "left lung", (1,), 1),
-        (IGNORING, "heart", (2,), 2),
-        (REGIONS, "whole", (1, 2), 0),
-        (REGIONS, "part", (2,), 1),
+        (IGNORING, "left lung", (1,), 1, PICTURES),
+        (IGNORING, "heart", (2,), 2, VOLUMES),
+        (REGIONS, "whole", (1, 2), 0, VOLUMES),
+        (REGIONS, "part", (2,), 1, PICTURES),
     ],
 )
-def test_values_agree_with_scikit_learn_for_labels_and_regions(tmp_path, labels, name, values, channel) -> None:
-    data = write_evaluation_data(tmp_path, labels)
+def test_values_agree_with_scikit_learn_for_labels_and_regions(tmp_path, labels, name, values, channel, images) -> None:
+    data = write_evaluation_data(tmp_path, labels, **images)
     evaluated = evaluate(data)[1]
     reference, prediction = masks(data, "case_1", values)
     found, one = values_of(evaluated, name), data.made["case_1"]

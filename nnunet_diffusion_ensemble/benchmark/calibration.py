@@ -5,11 +5,13 @@ confidence in the winner (classwise); Brier 1950.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 NUM_BINS = 15
+PART = 2**22  # pixels at a time
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,16 @@ def reliability(probability: np.ndarray, reference: np.ndarray) -> Reliability:
     Raises:
         ValueError: these are no probabilities, or the shapes differ.
     """
-    probability, reference = _checked(probability, reference)
+    return sum((_sums(*part) for part in _parts(probability, reference)), Reliability())
+
+
+def brier(probability: np.ndarray, reference: np.ndarray) -> float:
+    """Mean of (probability - 1 where the label is, 0 elsewhere)^2; NaN without pixels. Arguments as above."""
+    squares = [float(np.sum((p - y) ** 2)) for p, y in _parts(probability, reference)]
+    return sum(squares) / probability.size if squares else math.nan
+
+
+def _sums(probability: np.ndarray, reference: np.ndarray) -> Reliability:
     bins = np.minimum((probability * NUM_BINS).astype(np.intp), NUM_BINS - 1)  # 1 belongs to the last
     return Reliability(
         tuple(np.bincount(bins, minlength=NUM_BINS).tolist()),
@@ -76,15 +87,13 @@ def reliability(probability: np.ndarray, reference: np.ndarray) -> Reliability:
     )
 
 
-def brier(probability: np.ndarray, reference: np.ndarray) -> float:
-    """Mean of (probability - 1 where the label is, 0 elsewhere)^2; NaN without pixels. Arguments as above."""
-    probability, reference = _checked(probability, reference)
-    return float(np.mean((probability - reference) ** 2)) if probability.size else math.nan
-
-
-def _checked(probability: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _parts(probability: np.ndarray, reference: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Both in float64 and flat, in parts: a whole CT in float64 would take more memory than all else."""
     if probability.shape != reference.shape:
         raise ValueError(f"Probabilities have the shape {probability.shape}, the reference {reference.shape}.")
     if probability.size and not (probability.min() >= 0 and probability.max() <= 1):
         raise ValueError(f"Probabilities lie between 0 and 1, got {probability.min():g} to {probability.max():g}.")
-    return probability.ravel().astype(np.float64), reference.ravel().astype(bool)
+    probability, reference = probability.ravel(), reference.ravel()
+    for start in range(0, probability.size, PART):
+        part = slice(start, start + PART)
+        yield probability[part].astype(np.float64), reference[part].astype(bool)

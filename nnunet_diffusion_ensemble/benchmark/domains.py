@@ -154,6 +154,10 @@ def _find_cases(domain: DomainSpec, ending: str) -> tuple[list[Case], dict[str, 
     }
     patients = _read_patients(domain.patients) if domain.patients else {case: case for case in images}
     problems = {file.name: f"{file} is not named CASE_0000{ending}" for file in others if file.name.endswith(ending)}
+    if domain.cases is not None:
+        problems = {name: f"is not in {domain.images}" for name in domain.cases if name not in images}
+        images = {name: files for name, files in images.items() if name in domain.cases}
+        references = {name: file for name, file in references.items() if name in domain.cases}
     cases = []
     for name, files in images.items():
         text = naming_problem(name, files, {len(files)}, ending)
@@ -165,7 +169,7 @@ def _find_cases(domain: DomainSpec, ending: str) -> tuple[list[Case], dict[str, 
             cases.append(Case(name, tuple(files), references[name], patients[name]))
         else:
             problems[name] = text
-    for name in references.keys() - images.keys():
+    for name in references.keys() - images.keys() - problems.keys():
         problems[name] = f"{references[name]} has no image {domain.images / f'{name}_0000{ending}'}"
     return cases, problems
 

@@ -153,10 +153,9 @@ class _Evaluator:
                 f"{self._segmentation_file(case)} has the spacing {predicted_spacing}, its reference {reference_file} "
                 f"{spacing} mm. Correct the one that is wrong, or measure in pixels (unit: px)."
             )
-        masks = {label: region_or_label_to_mask(reference, label.value) for label in self.labels}
         scores, counts, sums = [], {}, {}
-        for label, mask in masks.items():
-            predicted = region_or_label_to_mask(segmentation, label.value)
+        for label in self.labels:
+            mask, predicted = (region_or_label_to_mask(image, label.value) for image in (reference, segmentation))
             counts[label.value] = count_pixels(mask, predicted, ignored)
             values = {name: overlap(name, counts[label.value]) for name in self.settings.of_kind("overlap")}
             if self._needs("surface"):
@@ -166,7 +165,7 @@ class _Evaluator:
                 values |= of_label
             scores += [Score(case, None, label.name, name, values[name]) for name in self.settings.metrics]
         for timestep in self.timesteps:
-            scores += self._timestep(case, timestep, masks, ignored)
+            scores += self._timestep(case, timestep, reference, ignored)
         return EvaluatedCase(case, reference_file, self._segmentation_file(case), tuple(scores), counts, sums)
 
     def _needs(self, kind: str) -> bool:
@@ -193,16 +192,11 @@ class _Evaluator:
             sums = reliability(probability, reference)
             return {"ECE": sums.expected_calibration_error, "Brier": brier(probability, reference)}, sums
 
-    def _timestep(
-        self, case: str, timestep: int, masks: Mapping[EvaluatedLabel, np.ndarray], ignored: np.ndarray | None
-    ) -> list[Score]:
-        some_mask = next(iter(masks.values()))
-        segmentation, _ = self._read(self._timestep_file(case, timestep), like=some_mask)
-        counts = {
-            label.name: count_pixels(mask, region_or_label_to_mask(segmentation, label.value), ignored)
-            for label, mask in masks.items()
-        }
-        return [Score(case, timestep, name, "Dice", overlap("Dice", of_label)) for name, of_label in counts.items()]
+    def _timestep(self, case: str, timestep: int, reference: np.ndarray, ignored: np.ndarray | None) -> Iterator[Score]:
+        segmentation, _ = self._read(self._timestep_file(case, timestep), like=reference)
+        for label in self.labels:
+            mask, predicted = (region_or_label_to_mask(image, label.value) for image in (reference, segmentation))
+            yield Score(case, timestep, label.name, "Dice", overlap("Dice", count_pixels(mask, predicted, ignored)))
 
     def _read(self, file: Path, like: np.ndarray | None = None) -> tuple[np.ndarray, tuple[float, ...]]:
         """A label map (rows, columns) or (slices, rows, columns), and the spacing of its axes in the unit."""

@@ -122,6 +122,7 @@ class DomainSpec(_Part):
         images: folder, in nnU-Net's naming (`CASE_0000.png`).
         references: folder of the label maps (`CASE.png`), with the values of the models' dataset.json.
         patients: table (CSV) with columns `case` and `patient`, where a patient has several cases.
+        cases: names of those to test, where the folders hold others as well.
     """
 
     name: Name
@@ -129,6 +130,7 @@ class DomainSpec(_Part):
     images: AbsolutePath
     references: AbsolutePath
     patients: AbsolutePath | None = None
+    cases: Annotated[tuple[StrictStr, ...], Field(min_length=1), AfterValidator(_once)] | None = None
 
     @property
     def key(self) -> str:

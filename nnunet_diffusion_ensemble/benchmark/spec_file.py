@@ -83,8 +83,13 @@ class Places:
         return self.values[path] if path in self.values else self.of(path[:-1], False)
 
 
-def read_spec(file: Path) -> BenchmarkSpec:
+def read_spec(file: Path, output: Path | None = None, models: Sequence[ModelSpec] = ()) -> BenchmarkSpec:
     """Reads a specification; relative paths in it start from its folder.
+
+    Args:
+        file: YAML.
+        output: folder of the result, if the file names none.
+        models: in addition to those of the file, which then may have none.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -93,6 +98,8 @@ def read_spec(file: Path) -> BenchmarkSpec:
     if not file.is_file():
         raise FileNotFoundError(f"{file} is a folder, not a file." if file.is_dir() else f"There is no {file}.")
     data, places, mistakes = _read_yaml(file)
+    if isinstance(data, dict):
+        data = _completed(data, output, models)
     spec = None
     try:
         spec = BenchmarkSpec.model_validate(data, context={BASE: file.parent.absolute()})
@@ -105,12 +112,17 @@ def read_spec(file: Path) -> BenchmarkSpec:
     return spec
 
 
+def _completed(data: dict[str, Any], output: Path | None, models: Sequence[ModelSpec]) -> dict[str, Any]:
+    defaults = {"output": str(output)} if output else {}
+    own = data.get("models", [])
+    is_list = isinstance(own, list)  # if not, that is a mistake to be told
+    return defaults | data | ({"models": [*own, *models]} if models and is_list else {})
+
+
 def write_spec(spec: BenchmarkSpec, file: Path) -> None:
     """Writes a specification with all its defaults and absolute paths; it can be run again."""
     text = yaml.safe_dump(_plain(spec.model_dump()), sort_keys=False, allow_unicode=True).rstrip()
-    write_text(
-        file, f"# Everything that this result depends on. nnunet-diffusion benchmark {file.name}\n{text.rstrip()}"
-    )
+    write_text(file, f"# Everything that the results here depend on; a specification that can be run again.\n{text}")
 
 
 def _plain(value: Any) -> Any:

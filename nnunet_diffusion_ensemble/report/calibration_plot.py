@@ -50,7 +50,7 @@ def _reliability(view: View, bins: pd.DataFrame, label: str, domain: str) -> Pic
         style = styles[model]
         axes.plot(predicted, observed, color=style.color, marker=style.marker, linestyle=style.line, markersize=5)
         errors[model] = expected_calibration_error(of_model)
-        handles.append(legend_entry(f"{model}, ECE {errors[model]:.3f}", style))
+        handles.append(legend_entry(f"{model}, ECE\N{NO-BREAK SPACE}{errors[model]:.3f}", style))
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
     axes.set(xlabel="predicted probability", ylabel="share of pixels that have the label", aspect="equal")
     set_title(figure, f"{label}, {domain} ({view.roles[domain]})")

@@ -136,7 +136,7 @@ def _name_rows(axes: Axes, models: list[str]) -> None:
     axes.set_yticks([])
     axes.set_ylim(len(models) - 0.6, -0.75)
     for position, model in enumerate(models):
-        at = {
+        at: dict[str, Any] = {
             "transform": axes.get_yaxis_transform(),
             "va": "bottom",
             "bbox": {"fc": "white", "ec": "none", "pad": 0.5},

@@ -121,7 +121,7 @@ def limits(low: float, high: float, is_share: bool) -> tuple[float, float]:
 def wrapped(name: str, width: int) -> str:
     """A name in lines of at most so many characters, where it can be broken: at spaces, _, - and before capitals."""
     lines = [""]
-    for piece in re.split(r"(?<=[\s_-])|(?<=[a-z0-9])(?=[A-Z])", name):
+    for piece in re.split(r"(?<=[ _-])|(?<=[a-z0-9])(?=[A-Z])", name):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
             lines.append("")
         lines[-1] += piece

@@ -16,6 +16,7 @@ from nnunet_diffusion_ensemble.report.tables import Table
 
 LONG_TABLE = 24  # rows; longer ones are folded
 LONG_CELL = 24  # characters; columns of longer ones are narrowed by breaking them
+WIDE_TABLE = 10  # columns; wider ones are printed smaller
 OPEN_GALLERIES = 8  # of more than so many, all are folded
 NUMBER = re.compile(r"[<≥±+\u2212-]?\s?\.?\d[\d.,]*\b(?!\w)")
 
@@ -72,6 +73,7 @@ def render(title: str, subtitle: str, sections: Sequence[Section]) -> str:
         sections=sections,
         style=style,
         long_table=LONG_TABLE,
+        wide_table=WIDE_TABLE,
         open_galleries=OPEN_GALLERIES,
     )
 
@@ -88,4 +90,4 @@ def alignment(table: pd.DataFrame, position: int) -> Markup:
 
 def breakable(text: str) -> Markup:
     """A text that browsers may also break after _ and /, which names and paths are full of."""
-    return Markup(re.sub(r"([_/]+)", r"\1<wbr>", escape(text)))
+    return Markup(re.sub(r"([_/]+)", r"\1<wbr>", str(escape(text))))
