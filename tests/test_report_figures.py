@@ -104,7 +104,10 @@ def test_reliability_is_on_the_diagonal_where_probabilities_are_true(view: View)
     true, confident = lines_of(home)[:2]
     assert true[:, 1] == pytest.approx(true[:, 0])
     assert confident[1:, 0] - confident[1:, 1] == pytest.approx(np.full(9, 0.05))
-    assert [text.get_text().split("ECE\N{NO-BREAK SPACE}")[1] for text in home.legends[0].get_texts()] == ["0.000", "0.050"]
+    assert [text.get_text().split("ECE\N{NO-BREAK SPACE}")[1] for text in home.legends[0].get_texts()] == [
+        "0.000",
+        "0.050",
+    ]
 
 
 def test_the_calibration_error_weighs_bins_by_their_pixels() -> None:

@@ -133,6 +133,26 @@ def test_labels_whose_names_become_the_same_file_keep_their_own_figures(tmp_path
     assert len(boxes) == 4  # two labels, two domains
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": ("HD95",), "with_timesteps": ("Ensemble",)},  # timesteps have Dice all the same
+        {"num_cases": 1, "with_timesteps": ("Ensemble",)},  # no interval
+    ],
+)
+def test_odd_results_have_a_report(tmp_path: Path, changes: dict[str, Any]) -> None:
+    page = Page(write_report(make_results(tmp_path, replace(LEAST, **changes)), tmp_path / "report"))
+    assert {"summary", "cases", "domain_gap", "timesteps"} <= set(page.ids)
+
+
+def test_results_without_any_defined_value_have_a_report(tmp_path: Path) -> None:
+    results = make_results(tmp_path, LEAST)
+    undefined = replace(results, results=results.results.assign(value=float("nan")))
+    page = Page(write_report(undefined, tmp_path / "report"))
+    assert "no case with a defined value" in page.text
+    assert "boxes_lung_Home" not in page.ids
+
+
 def test_a_failure_leaves_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise OSError("disk full")

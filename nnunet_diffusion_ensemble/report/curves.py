@@ -125,8 +125,9 @@ def _timesteps(view: View, described: pd.DataFrame, ensemble: pd.DataFrame, labe
         of_model = rows[rows["model"] == model].sort_values("timestep")
         at = np.array([timesteps.index(timestep) for timestep in of_model["timestep"]]) + shift
         _error_bars(axes, at, of_model, styles[model])
-        at = np.array([len(timesteps) + 0.5 + shift])
-        _error_bars(axes, at, own[own["model"] == model], styles[model], linestyle="none", markersize=8)
+        of_model = own[own["model"] == model]
+        at = np.full(len(of_model), len(timesteps) + 0.5 + shift)
+        _error_bars(axes, at, of_model, styles[model], linestyle="none", markersize=8)
     axes.axvline(len(timesteps) - 0.25, color="#5b6670", linewidth=0.8)
     axes.set_xticks([*range(len(timesteps)), len(timesteps) + 0.5], [*map(str, timesteps), "all"])
     hide_grid(axes, "x")
@@ -145,4 +146,4 @@ def _timesteps(view: View, described: pd.DataFrame, ensemble: pd.DataFrame, labe
 
 def _alt_of_timesteps(model: str, rows: pd.DataFrame, own: pd.DataFrame) -> str:
     alone = ", ".join(f"t {row.timestep}: {row.mean_value:.3g}" for row in _named(rows.sort_values("timestep")))
-    return f"{model} {alone}, ensemble {', '.join(f'{value:.3g}' for value in own['mean'])}"
+    return f"{model} {alone}" + "".join(f", ensemble {value:.3g}" for value in own["mean"])

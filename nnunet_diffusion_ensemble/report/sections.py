@@ -171,7 +171,7 @@ def _timesteps(material: Material) -> Section | Omission:
     all_rows = view.results.results
     of_models = view.chosen(all_rows[(all_rows["metric"] == "Dice") & all_rows["label"].isin(view.labels)])
     single = of_models[of_models["timestep"].notna()]
-    if single.empty:
+    if single["value"].isna().all():
         return Omission(title, "no model shown has predictions of single timesteps that were evaluated.")
     alone = describe(single, by=("timestep",))
     ensemble = describe(of_models[of_models["timestep"].isna()])

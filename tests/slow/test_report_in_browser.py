@@ -151,6 +151,13 @@ def test_a_spoilt_page_is_noticed(
     assert problem in look(browser, spoilt, 375).problems()
 
 
+def test_a_table_that_is_wider_than_the_paper_is_noticed(browser: Any, usual: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "spoilt.html"
+    spoilt.write_text(usual.read_text().replace("<table", "<table style='width: 2000px'"))
+    assert look(browser, spoilt, *WIDTHS["laptop"]).problems() == {}  # it scrolls
+    assert "clipped" in look(browser, spoilt, *WIDTHS["A4"]).problems()
+
+
 def contrast(first: tuple[float, ...], second: tuple[float, ...]) -> float:
     """Contrast ratio of two sRGB colours, 0 to 255 (WCAG 2.2)."""
 
