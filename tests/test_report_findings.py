@@ -65,7 +65,7 @@ def test_a_lead_that_is_not_significant_does_not_say_who_is_better() -> None:
 
 def test_a_higher_mean_that_most_cases_contradict_is_told() -> None:
     (sentence,) = findings(make_view(), make_statistics([A, B], [pair("A", "B", 0.01, "B")]))
-    assert "in most of them B is better (p = 0.010)" in sentence
+    assert "due to few cases: by the ranks of all of them B is better (p = 0.010)" in sentence
 
 
 def test_with_three_models_it_is_told_how_many_the_best_leaves_behind() -> None:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nnunet_diffusion_ensemble.benchmark.comparison import ALPHA
 from nnunet_diffusion_ensemble.report.tables import format_p, format_value
 from nnunet_diffusion_ensemble.report.view import View
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,10 @@ def caveats(view: View) -> Iterator[str]:
             "differ; the intervals are to be read with that in mind."
         )
     yield (
-        "A difference is called significant if p < 0.05 in a Wilcoxon signed-rank test of paired cases, after Holm's "
-        "correction for all pairs of models compared in that domain. What is not significant is not shown to be equal."
+        f"A difference is called significant if p < {ALPHA} in a Wilcoxon signed-rank test of paired cases, after "
+        "Holm's correction for all pairs of models compared in that domain. The test takes the trainings as they are: "
+        "it says that these models differ on such cases, not that other trainings would. What is not significant is "
+        "not shown to be equal."
     )
 
 
@@ -131,13 +132,9 @@ def _comparison(compared: pd.DataFrame, first: pd.Series, second: pd.Series) -> 
         return as_is.iloc[0]
     if turned.empty:
         return None
-    row = turned.iloc[0].copy()
-    row["mean_difference"], row["ci_low"], row["ci_high"] = (
-        -row["mean_difference"],
-        -row["ci_high"],
-        -row["ci_low"],
-    )
-    return row
+    row = turned.iloc[0]
+    values = {"mean_difference": -row["mean_difference"], "ci_low": -row["ci_high"], "ci_high": -row["ci_low"]}
+    return pd.Series(row.to_dict() | values)
 
 
 def _lead(view: View, compared: pd.DataFrame, first: pd.Series, second: pd.Series) -> str:
@@ -154,7 +151,7 @@ def _lead(view: View, compared: pd.DataFrame, first: pd.Series, second: pd.Serie
     if pd.isna(pair["p_holm"]) or pair["p_holm"] >= ALPHA:
         return f"{text}not significant ({_p(pair)}): these results do not say which of the two is better."
     if pair["better"] != first["model"]:
-        return f"{text}small beside the single cases: in most of them {pair['better']} is better ({_p(pair)})."
+        return f"{text}due to few cases: by the ranks of all of them {pair['better']} is better ({_p(pair)})."
     return f"{text}significant ({_p(pair)})."
 
 

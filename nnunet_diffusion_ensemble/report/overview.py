@@ -5,7 +5,6 @@ import platform
 import shlex
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
 import pandas as pd
 
@@ -60,13 +59,8 @@ def models_table(view: View) -> Table:
 
 def missing_runs(view: View) -> list[str]:
     """Trainings and domains of the specification that the results lack, in words."""
-    own = view.results.results
-    there = set(
-        own[list(RUN_COLUMNS)].drop_duplicates().astype({"labelled_cases": "object"}).itertuples(index=False, name=None)
-    )
-    there = {
-        (model, None if pd.isna(number) else int(number), int(seed), domain) for model, number, seed, domain in there
-    }
+    runs = view.results.results[list(RUN_COLUMNS)].drop_duplicates().itertuples(index=False, name=None)
+    there = {(model, None if pd.isna(number) else number, seed, domain) for model, number, seed, domain in runs}
     missing = []
     for model in view.results.spec.models:
         for domain in view.domains:
@@ -113,5 +107,7 @@ def provenance(view: View, arguments: Sequence[str]) -> Section:
             f"Python {platform.python_version()}, {versions}.",
         ),
         commands=commands,
-        texts=((f"The resolved specification ({Path(folder.spec_file).name})", folder.spec_file.read_text()),),
+        texts=(
+            (f"The resolved specification ({folder.spec_file.name})", folder.spec_file.read_text(encoding="utf-8")),
+        ),
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nnunet_diffusion_ensemble.benchmark.comparison import ALPHA
 from nnunet_diffusion_ensemble.benchmark.comparison import COLUMNS as COMPARED
 from nnunet_diffusion_ensemble.benchmark.describe import GROUP_COLUMNS, describe
 from nnunet_diffusion_ensemble.benchmark.domain_gap import COLUMNS as GAPS
@@ -104,7 +105,7 @@ def _leaders_table(view: View, frame: pd.DataFrame) -> Table:
     title = "Best model by number of labelled cases"
     caption = (
         f"By mean {view.metric.title}; p of the difference between the first and the second, corrected by Holm. Where "
-        "it is 0.05 or more, the order of the two is not certain."
+        f"it is {ALPHA} or more, the order of the two is not certain."
     )
     names = ["Labelled cases", "Domain", "Label", "Best", "Mean", "Second", "Mean of second", "p"]
     return Table("leaders", title, caption, frame, shown.set_axis(names, axis=1))
@@ -173,7 +174,7 @@ def _timesteps(material: Material) -> Section | Omission:
     single = of_models[of_models["timestep"].notna()]
     if single["value"].isna().all():
         return Omission(title, "no model shown has predictions of single timesteps that were evaluated.")
-    alone = describe(single, by=("timestep",))
+    alone = describe(single, by=("timestep",)).dropna(subset="mean")
     ensemble = describe(of_models[of_models["timestep"].isna()])
     text = (
         "A model that averages over timesteps of the diffusion, read at each of them alone and at the right as it "

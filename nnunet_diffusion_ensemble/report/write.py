@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib
 
-from nnunet_diffusion_ensemble.atomic import whole_file, write_text
+from nnunet_diffusion_ensemble.atomic import whole_file
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults
 from nnunet_diffusion_ensemble.report.drawing import STYLE
 from nnunet_diffusion_ensemble.report.page import render
@@ -43,7 +43,8 @@ def write_report(
             with whole_file(folder / FIGURES / f"{picture.name}{ending}") as temporary:
                 temporary.write_bytes(content)
     write_tables(folder / TABLES, [table for section in sections for table in section.tables])
-    write_text(folder / PAGE, render(_title(view), _subtitle(view), sections))
+    with whole_file(folder / PAGE) as temporary:
+        temporary.write_text(render(_title(view), _subtitle(view), sections), encoding="utf-8")
     return folder / PAGE
 
 
