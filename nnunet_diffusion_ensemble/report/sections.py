@@ -116,7 +116,7 @@ def _label_efficiency(material: Material) -> Section | Omission:
     numbers = material.numbers
     if len(numbers) < 2:
         found = "none" if not numbers else f"only {numbers[0]}"
-        return Omission(title, f"curves need models of two or more `labelled_cases`; the specification has {found}.")
+        return Omission(title, f"curves need models of two or more labelled_cases; the specification has {found}.")
     return Section(
         "label_efficiency",
         title,
