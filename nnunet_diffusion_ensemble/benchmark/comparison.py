@@ -14,8 +14,23 @@ from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
 from nnunet_diffusion_ensemble.benchmark.series import Series, case_means, series_of_domains, tidy
 
 ALPHA = 0.05
-COLUMNS = ("labelled_cases", "domain", "label", "metric", "model_a", "model_b", "num_patients", "left_out")
-COLUMNS += ("mean_difference", "ci_low", "ci_high", "p_value", "p_holm", "effect_size", "better")
+COLUMNS = (
+    "labelled_cases",
+    "domain",
+    "label",
+    "metric",
+    "model_a",
+    "model_b",
+    "num_patients",
+    "left_out",
+    "mean_difference",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_holm",
+    "effect_size",
+    "better",
+)
 FAMILY = ["domain", "label", "metric"]
 
 

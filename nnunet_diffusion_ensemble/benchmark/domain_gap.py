@@ -9,8 +9,20 @@ import pandas as pd
 from nnunet_diffusion_ensemble.benchmark.bootstrap import DEFAULT, Bootstrap, DomainBootstrap
 from nnunet_diffusion_ensemble.benchmark.series import Series, case_means, series_of_domains, tidy
 
-COLUMNS = ("model", "labelled_cases", "label", "metric", "source", "target", "num_seeds")
-COLUMNS += ("source_mean", "target_mean", "gap", "ci_low", "ci_high")
+COLUMNS = (
+    "model",
+    "labelled_cases",
+    "label",
+    "metric",
+    "source",
+    "target",
+    "num_seeds",
+    "source_mean",
+    "target_mean",
+    "gap",
+    "ci_low",
+    "ci_high",
+)
 
 
 def domain_gaps(results: pd.DataFrame, roles: Mapping[str, str], bootstrap: Bootstrap = DEFAULT) -> pd.DataFrame:
@@ -51,7 +63,7 @@ def _key(series: Series) -> tuple[str, int | None, str, str]:
 def _gap(source: DomainBootstrap, target: DomainBootstrap, of_source: Series, of_target: Series) -> dict[str, Any]:
     seeds = tuple(seed for seed in of_source.seeds if seed in of_target.seeds)
     values = [one.values[[one.seeds.index(seed) for seed in seeds]] for one in (of_source, of_target)]
-    row = dict(zip(("model", "labelled_cases", "label", "metric"), _key(of_source), strict=True))
+    row: dict[str, Any] = dict(zip(("model", "labelled_cases", "label", "metric"), _key(of_source), strict=True))
     if not seeds:
         return row | {"num_seeds": 0}
     low, high = source.bootstrap.interval(source.means(values[0], seeds) - target.means(values[1], seeds))

@@ -10,8 +10,21 @@ from nnunet_diffusion_ensemble.benchmark.bootstrap import DEFAULT, Bootstrap, Do
 from nnunet_diffusion_ensemble.benchmark.comparison import common_cases, comparable
 from nnunet_diffusion_ensemble.benchmark.series import Series, case_means, series_of_domains, tidy
 
-COLUMNS = ("labelled_cases", "domain", "label", "metric", "model", "num_patients", "left_out", "mean")
-COLUMNS += ("rank", "rank_low", "rank_high", "share_first", "kendall_tau")
+COLUMNS = (
+    "labelled_cases",
+    "domain",
+    "label",
+    "metric",
+    "model",
+    "num_patients",
+    "left_out",
+    "mean",
+    "rank",
+    "rank_low",
+    "rank_high",
+    "share_first",
+    "kendall_tau",
+)
 
 
 def rank_models(results: pd.DataFrame, bootstrap: Bootstrap = DEFAULT) -> pd.DataFrame:

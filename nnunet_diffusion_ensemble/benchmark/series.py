@@ -88,7 +88,7 @@ def _check(results: pd.DataFrame, by: Sequence[str]) -> None:
 
 
 def _domain(name: str, rows: pd.DataFrame, by: Sequence[str]) -> DomainSeries:
-    case_of_row, cases = pd.factorize(rows["case"].astype("string"))
+    case_of_row, cases = pd.factorize(rows["case"].astype("string"), sort=True)
     patients = _patients(name, rows, case_of_row)
     keys = ["model", "labelled_cases", "label", "metric", *by]
     groups = rows.groupby(keys, sort=False, dropna=False, observed=True).ngroup().to_numpy()
@@ -98,7 +98,8 @@ def _domain(name: str, rows: pd.DataFrame, by: Sequence[str]) -> DomainSeries:
     seeds, values = rows["seed"].to_numpy(int), rows["value"].to_numpy(float)
     made = []
     for key, members in zip(firsts, np.split(order, starts[1:]), strict=True):
-        model, labelled_cases, label, metric, *others = (None if pd.isna(part) else part for part in key)
+        parts: list[Any] = [None if pd.isna(part) else part for part in key]
+        model, labelled_cases, label, metric, *others = parts
         matrices = _matrices(seeds[members], case_of_row[members], values[members], len(cases))
         if matrices is None:
             raise ValueError(f"The results have two values of one case: {model}, {name}, {label}, {metric}.")
@@ -109,7 +110,7 @@ def _domain(name: str, rows: pd.DataFrame, by: Sequence[str]) -> DomainSeries:
 def _patients(domain: str, rows: pd.DataFrame, case_of_row: np.ndarray) -> np.ndarray:
     """The patient of each case; a case without one is its own."""
     names = rows["patient"].astype("string").fillna(rows["case"].astype("string"))
-    patient_of_row, _ = pd.factorize(names)
+    patient_of_row, _ = pd.factorize(names, sort=True)  # so that the order of rows does not change who is drawn
     _, first_rows = np.unique(case_of_row, return_index=True)
     patients = patient_of_row[first_rows]
     differ = np.flatnonzero(patients[case_of_row] != patient_of_row)

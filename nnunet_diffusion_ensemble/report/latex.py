@@ -22,14 +22,16 @@ def escape(text: str) -> str:
     return f"{{}}{escaped}" if escaped.startswith("[") else escaped
 
 
-def longtable(table: pd.DataFrame, name: str, caption: str) -> str:
+def longtable(table: pd.DataFrame, name: str, title: str, caption: str) -> str:
     r"""The table, without its index, over as many pages as it takes; `\ref{tab:NAME}` refers to it."""
     style = table.style.hide(axis="index").format(escape).format_index(escape, axis="columns")
     text = style.to_latex(
         environment="longtable",
         hrules=True,
         column_format="l" * len(table.columns),
-        caption=escape(caption),
+        caption=(f"{escape(title)}. {escape(caption)}", escape(title)),
         label=f"tab:{name.replace('_', '-')}",
     )
-    return r"% Needs \usepackage{booktabs, longtable}." + f"\n{text}"
+    head, further = text.split(r"\caption[]{", maxsplit=1)  # pandas repeats the caption on every page
+    rest = further.split("\n", maxsplit=1)[1]
+    return "\n".join((r"% Needs \usepackage{booktabs, longtable}.", rf"{head}\caption[]{{(continued)}} \\", rest))

@@ -53,12 +53,13 @@ def make_tables(results: BenchmarkResults) -> list[Table]:
     """
     spec, values = results.spec, results.results
     roles = {domain.name: domain.role for domain in spec.domains}
+    gaps = domain_gaps(values, roles)  # first, as it refuses domains that the specification does not have
     described = _by_metric(describe(values), spec)
     tables = (
         _summary(described, spec),
         _worst_cases(described, spec),
         _significance(_by_metric(compare_models(values), spec), spec),
-        _domain_gap(_by_metric(domain_gaps(values, roles), spec), spec),
+        _domain_gap(_by_metric(gaps, spec), spec),
         _ranks(_by_metric(rank_models(values), spec), spec),
         _problems(results.problems),
     )
@@ -81,9 +82,8 @@ def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
         with whole_file(csv) as temporary:
             table.raw.to_csv(temporary, index=False, encoding="utf-8")
         with whole_file(tex) as temporary:
-            temporary.write_text(
-                longtable(table.shown, table.name, f"{table.title}. {table.caption}"), encoding="utf-8"
-            )
+            text = longtable(table.shown, table.name, table.title, table.caption)
+            temporary.write_text(text, encoding="utf-8")
         files += [csv, tex]
     return files
 
