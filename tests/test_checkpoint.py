@@ -27,6 +27,14 @@ def test_a_checkpoint_is_read_as_it_was_written(file: Path) -> None:
     assert read["logging"] == {"losses": [0.5]}
 
 
+def test_weights_that_stay_in_the_file_are_the_same(file: Path) -> None:
+    torch.save(CHECKPOINT, file)
+    there, mapped = read_checkpoint(file), read_checkpoint(file, mapped=True)
+    assert there.keys() == mapped.keys()
+    for name, weights in there["network_weights"].items():
+        assert torch.equal(mapped["network_weights"][name], weights)
+
+
 def damaged(file: Path) -> None:
     """The pickle inside is overwritten, the zip's directory is whole."""
     torch.save(CHECKPOINT, file)

@@ -104,10 +104,11 @@ class Pair:
         images_before, images = before.pop(IMAGES, {}), now.pop(IMAGES)
         why = ""
         if before != now:
-            if self.prediction.exists():
-                why = f"predicted anew, changed: {what_changed(before, now)}" if before else "predicted anew"
             file.unlink(missing_ok=True)  # first: what is left if this is interrupted must not count
-            shutil.rmtree(self.prediction, ignore_errors=True)
+            if self.prediction.exists():
+                known = f"changed: {what_changed(before, now)}" if before else "no record says from what it was made"
+                why = f"predicted anew, {known}"
+                shutil.rmtree(self.prediction)
             images_before = {}
         changed = [name for name in images if name in images_before and images_before[name] != images[name]]
         self._target.forget(changed)

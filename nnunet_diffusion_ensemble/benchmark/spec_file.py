@@ -122,9 +122,7 @@ def _completed(data: dict[str, Any], output: Path | None, models: Sequence[Model
 def write_spec(spec: BenchmarkSpec, file: Path) -> None:
     """Writes a specification with all its defaults and absolute paths; it can be run again."""
     text = yaml.safe_dump(_plain(spec.model_dump()), sort_keys=False, allow_unicode=True).rstrip()
-    write_text(
-        file, f"# Everything that this result depends on. nnunet-diffusion benchmark {file.name}\n{text.rstrip()}"
-    )
+    write_text(file, f"# Everything that the results here depend on; a specification that can be run again.\n{text}")
 
 
 def _plain(value: Any) -> Any:
