@@ -105,8 +105,8 @@ def check_labels(orders: LabelOrders, labels: Sequence[int], cases: Sequence[str
 def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Split], write: bool = True) -> list[int]:
     """The numbers of the folds that train on the same cases as `splits`; missing ones are added.
 
-    Folds that are there stay as they are, and where there is no file yet the first five are nnU-Net's own. Two seeds may
-    have the same cases; they get a fold each, since a seed stands for a training of its own.
+    Folds that are there stay as they are, and where there is no file yet the first five are nnU-Net's own. Two seeds
+    may have the same cases; they get a fold each, since a seed stands for a training of its own.
 
     Args:
         preprocessed: folder of the data set in nnUNet_preprocessed.
