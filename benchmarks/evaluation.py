@@ -10,12 +10,15 @@
 
 import argparse
 import csv
+import ctypes
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import astuple
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -24,6 +27,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 DRAWN, SIZES, SIDE = 250, (250, 1000, 4000), 256
+PR_SET_CHILD_SUBREAPER = 36  # of Linux: processes whose parent ends become ours
 PARTS = {"references": ".png", "prediction": ".png", "prediction/probability/1_lung": ".tif"}
 OVERLAP = ("Dice", "IoU", "precision", "recall", "volume_error")
 SURFACE = ("HD95", "ASSD", "NSD")
@@ -90,17 +94,34 @@ def command(folder: Path, metrics: Sequence[str]) -> list[str]:
     return [*map(str, (script, folder / "references", prediction, *files)), "-np", "2"]
 
 
-def run(arguments: Sequence[str], watch_memory: bool = False) -> tuple[float, float]:
-    """Seconds, and the peak of the memory (MB) of the process and its descendants, what they share counted once."""
-    start, peak = time.perf_counter(), 0.0
+@dataclass(frozen=True)
+class Cost:
+    """Of a process with all its descendants: time, time of all processors, and memory that they share counted once."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def run(arguments: Sequence[str], watch_memory: bool = False) -> Cost:
+    start, before, peak = time.perf_counter(), cpu_seconds(), 0.0
     with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while watch_memory and process.poll() is None:
             peak = max(peak, proportional_memory(process.pid))
             time.sleep(0.3)
         _, errors = process.communicate()
+    seconds = time.perf_counter() - start
     if process.returncode:
         raise RuntimeError(errors)
-    return time.perf_counter() - start, peak / 1e6
+    with suppress(ChildProcessError):  # until there is none
+        while True:
+            os.wait()  # processes that it left behind are ours, see `main`, and count once they have ended
+    return Cost(seconds, cpu_seconds() - before, peak / 1e6)
+
+
+def cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def proportional_memory(pid: int) -> float:
@@ -117,28 +138,30 @@ def proportional_memory(pid: int) -> float:
 def compare_times(folder: Path, rounds: int) -> None:
     ways = {"nnUNetv2_evaluate_folder": (), "ours, overlap": OVERLAP}
     ways |= {"ours, overlap and surface": (*OVERLAP, *SURFACE), "ours, everything": ALL}
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    costs: dict[str, list[Cost]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, metrics in ways.items():
-            seconds[way].append(run(command(folder / "1000", metrics))[0])
-            print(f"  {way}: {seconds[way][-1]:.1f} s", file=sys.stderr, flush=True)
+            costs[way].append(run(command(folder / "1000", metrics)))
+            print(f"  {way}: {costs[way][-1]}", file=sys.stderr, flush=True)
     summaries = []
     for metrics in (OVERLAP, ()):
         run(command(folder / "1000", metrics))
         summaries.append((folder / "1000" / "prediction" / "summary.json").read_text())
     print(f"The same summary.json: {summaries[0] == summaries[1]}")
-    stock = median(seconds["nnUNetv2_evaluate_folder"])
-    print("| 1,000 cases | seconds, median (least to most) | of nnU-Net's |\n|---|---|---|")
-    for way, values in seconds.items():
-        print(
-            f"| {way} | {median(values):.1f} ({min(values):.1f} to {max(values):.1f}) | {median(values) / stock:.2f} |"
-        )
+    print("| 1,000 cases | CPU seconds, median (least to most) | of nnU-Net's | seconds | of nnU-Net's |")
+    print("|---|---|---|---|---|")
+    for way in ways:
+        cells = [way]
+        for kind in ("cpu_seconds", "seconds"):
+            stock, ours = ([getattr(cost, kind) for cost in costs[name]] for name in ("nnUNetv2_evaluate_folder", way))
+            cells += [f"{median(ours):.1f} ({min(ours):.1f} to {max(ours):.1f})", f"{median(ours) / median(stock):.2f}"]
+        print(f"| {' | '.join(cells)} |")
 
 
 def compare_memory(folder: Path) -> None:
     print("| cases | nnU-Net's, MB | ours, overlap, MB | ours, everything, MB |\n|---|---|---|---|")
     for size in SIZES:
-        peaks = [run(command(folder / str(size), metrics), True)[1] for metrics in ((), OVERLAP, ALL)]
+        peaks = [run(command(folder / str(size), metrics), True).peak_mb for metrics in ((), OVERLAP, ALL)]
         print(f"| {size:,} | {' | '.join(f'{peak:.0f}' for peak in peaks)} |", flush=True)
 
 
@@ -149,6 +172,7 @@ def main() -> None:
     parser.add_argument("metrics", nargs="*")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     if args.what == "make":
         make(args.folder)
     elif args.what == "evaluate":

@@ -86,6 +86,7 @@ def predict_cases(
     output: Path,
     how: Mapping[str, Any],
     continue_prediction: bool = False,
+    with_denoising_error: bool = True,
 ) -> Iterator[PredictedCase]:
     """`predict` with a model that has been read, of some cases.
 
@@ -95,6 +96,7 @@ def predict_cases(
         output: folder to write.
         how: from `prediction_settings`.
         continue_prediction: leave out cases that are there.
+        with_denoising_error: measure it, which takes about as long as the prediction.
     """
     plans = model.predictor.plans_manager
     target = PredictionFolder(output, model.dataset_json["file_ending"], plans.image_reader_writer_class())
@@ -107,7 +109,7 @@ def predict_cases(
         is_new = not (continue_prediction and target.has(case))
         if is_new:
             with target.new_case(case) as case_files:
-                case_files.write_scores(_predict_case(model, files, case_files))
+                case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error))
         yield PredictedCase(target.read_scores(case), position, len(cases), is_new)
     target.write_table(list(cases))
 
@@ -136,9 +138,11 @@ def find_cases(folder: Path, model: TrainedModel) -> dict[str, list[Path]]:
     return cases
 
 
-def _predict_case(model: TrainedModel, files: Sequence[Path], output: CaseFiles) -> CaseUncertainty:
+def _predict_case(
+    model: TrainedModel, files: Sequence[Path], output: CaseFiles, with_denoising_error: bool
+) -> CaseUncertainty:
     image, properties = _preprocessed(model, files)
-    errors = model.denoising_error(image)
+    errors = model.denoising_error(image) if with_denoising_error else {}
     logits = model.logits(image)
     segmentation, entropy = _write_prediction(model, logits[0], properties, output)
     information, dice = _write_timesteps(model, logits[1:], properties, output)

@@ -54,8 +54,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list]:
         seen["models"].append((folder.name, settings.folds))
         return original_read(folder, settings)
 
-    def predict_cases(*arguments: Any) -> Iterator[Any]:
-        for case in original_predict(*arguments):
+    def predict_cases(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for case in original_predict(*arguments, **options):
             seen["cases"] += [case.scores.case] * case.is_new
             yield case
 

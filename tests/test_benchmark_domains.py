@@ -79,6 +79,24 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+def test_other_cases_than_those_named_are_no_business_of_the_domain(domain: DomainSpec, tmp_path: Path) -> None:
+    truncate(tmp_path / "images" / "b_0000.png")
+    save(tmp_path / "images" / "without_reference_0000.png", np.zeros((5, 6)))
+    checked, problems = check_domain(domain.model_copy(update={"cases": ("a",)}), PICTURES)
+    assert list(checked.cases) == ["a"]
+    assert problems == []
+
+
+def test_a_named_case_that_is_not_there_is_a_problem(domain: DomainSpec, tmp_path: Path) -> None:
+    (tmp_path / "images" / "b_0000.png").unlink()  # its reference stays
+    checked, problems = check_domain(domain.model_copy(update={"cases": ("a", "b", "c")}), PICTURES)
+    assert list(checked.cases) == ["a"]
+    assert {problem.case: str(problem).endswith(f"is not in {domain.images}") for problem in problems} == {
+        "b": True,
+        "c": True,
+    }
+
+
 @pytest.mark.parametrize("what", sorted(PROBLEMS))
 def test_a_case_that_cannot_be_tested_is_named_and_the_other_stays(
     what: str, domain: DomainSpec, tmp_path: Path, capfd: pytest.CaptureFixture

@@ -145,6 +145,28 @@ def test_all_mistakes_are_listed_in_the_order_of_the_file(file: Path) -> None:
     assert [line.split(",")[0].strip() for line in lines] == ["line 3", "line 8", "line 11"]
 
 
+ADDED = ModelSpec(name="added", folder=Path("/models/added"), seeds={0: (0,)})
+
+
+def test_models_and_output_can_be_added_to_a_file_that_lacks_them(file: Path, tmp_path: Path) -> None:
+    file.write_text(SPEC[SPEC.index("domains:") :])
+    spec = read_spec(file, tmp_path / "out", [ADDED])
+    assert (spec.output, spec.models) == (tmp_path / "out", (ADDED,))
+
+
+def test_what_the_file_has_stays_beside_what_is_added(file: Path, tmp_path: Path) -> None:
+    file.write_text(SPEC)
+    spec = read_spec(file, Path("/other"), [ADDED])
+    assert spec.output == tmp_path / "out"
+    assert [model.name for model in spec.models] == ["TEDM", "added"]
+
+
+def test_mistakes_keep_their_place_when_something_is_added(file: Path) -> None:
+    file.write_text(SPEC[SPEC.index("domains:") :].replace("role: source", "role: sauce"))
+    with pytest.raises(ValueError, match="line 3, column 11: role must be source or target"):
+        read_spec(file, Path("/out"), [ADDED])
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- a\n", "just text\n"])
 def test_what_holds_no_keys_is_refused(text: str, file: Path) -> None:
     with pytest.raises(ValueError, match="line 1, column 1: the file must have output, models, domains"):

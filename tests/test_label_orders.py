@@ -21,8 +21,8 @@ CASES = [f"case_{i}" for i in range(10)]
 def test_labelled_cases_of_one_seed_are_nested_and_never_validated_on() -> None:
     orders = LabelOrders({0: ("c", "a", "d", "b")}, held_out=("e",))
     cases = ["a", "b", "c", "d", "e", "f"]
-    assert orders.split(0, 1, cases) == {"train": ["c"], "val": ["a", "b", "d", "f"]}
-    assert orders.split(0, 3, cases) == {"train": ["c", "a", "d"], "val": ["b", "f"]}
+    assert orders.split(0, 1, cases) == {"train": ["c"], "val": ["a", "b", "d", "f"], "seed": 0}
+    assert orders.split(0, 3, cases) == {"train": ["c", "a", "d"], "val": ["b", "f"], "seed": 0}
 
 
 def test_drawn_orders_are_permutations_without_the_held_out_cases() -> None:
@@ -88,8 +88,12 @@ def test_all_but_one_case_can_be_labelled(labels: list[int], held_out: int) -> N
     check_labels(draw_orders(CASES, [0], held_out), labels, CASES)
 
 
+def split(train: str, seed: int = 0) -> dict:
+    return {"train": train.split(), "val": ["case_1"], "seed": seed}
+
+
 def test_folds_follow_those_that_nnunet_would_have_made(tmp_path: Path) -> None:
-    wanted = [{"train": ["case_3"], "val": ["case_1"]}, {"train": ["case_3", "case_0"], "val": ["case_1"]}]
+    wanted = [split("case_3"), split("case_3 case_0")]
     assert assign_folds(tmp_path, CASES, wanted) == [5, 6]
     written = json.loads((tmp_path / "splits_final.json").read_text())
     assert written[5:] == wanted
@@ -100,16 +104,24 @@ def test_folds_follow_those_that_nnunet_would_have_made(tmp_path: Path) -> None:
 def test_folds_that_are_there_stay_and_are_used_again(tmp_path: Path) -> None:
     there = [{"train": ["b", "a"], "val": ["c"]}, {"train": ["c"], "val": ["a"]}]
     (tmp_path / "splits_final.json").write_text(json.dumps(there))
-    wanted = [{"train": ["b"], "val": ["c"]}, {"train": ["a", "b"], "val": ["d"]}]
+    wanted = [split("b"), split("a b")]
     assert assign_folds(tmp_path, ["a", "b", "c", "d"], wanted) == [2, 0]
     assert assign_folds(tmp_path, ["a", "b", "c", "d"], wanted) == [2, 0]
     assert json.loads((tmp_path / "splits_final.json").read_text()) == [*there, wanted[0]]
 
 
+def test_seeds_with_the_same_cases_have_a_fold_each(tmp_path: Path) -> None:
+    assert assign_folds(tmp_path, CASES, [split("case_3", 0), split("case_3", 1)]) == [5, 6]
+    assert assign_folds(tmp_path, CASES, [split("case_3", 1), split("case_3", 2)]) == [6, 7]
+    there = [{"train": ["case_3"], "val": []}] * 2  # of a user, for no seed
+    (tmp_path / "splits_final.json").write_text(json.dumps(there))
+    assert assign_folds(tmp_path, CASES, [split("case_3", seed) for seed in (0, 1, 2)]) == [0, 1, 2]
+
+
 def test_folds_can_be_looked_up_without_writing(tmp_path: Path) -> None:
-    assert assign_folds(tmp_path, CASES, [{"train": ["case_3"], "val": ["case_1"]}], write=False) == [5]
+    assert assign_folds(tmp_path, CASES, [split("case_3")], write=False) == [5]
     assert not list(tmp_path.iterdir())
 
 
 def test_few_cases_have_no_folds_of_nnunet(tmp_path: Path) -> None:
-    assert assign_folds(tmp_path, CASES[:4], [{"train": ["case_0"], "val": ["case_1"]}]) == [0]
+    assert assign_folds(tmp_path, CASES[:4], [split("case_0")]) == [0]

@@ -19,7 +19,7 @@ FOLDS_OF_NNUNET = 5
 HELD_OUT_SEED = 12345  # the held-out cases are the same for all seeds
 FORMAT = '{"seeds": {"0": {"train_order": ["CASE", ...]}, ...}}, optionally with "in_domain_test": ["CASE", ...]'
 
-Split = dict[str, list[str]]
+Split = dict[str, Any]  # nnU-Net's `train` and `val`, and for folds of ours the `seed`, which nnU-Net does not read
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LabelOrders:
         """The first cases of a seed's order for training, all others that are not held out for validation."""
         train = self.orders[seed][:num_labels]
         unseen = {*train, *self.held_out}
-        return {"train": list(train), "val": sorted(case for case in cases if case not in unseen)}
+        return {"train": list(train), "val": sorted(case for case in cases if case not in unseen), "seed": seed}
 
     def to_json(self) -> dict[str, Any]:
         seeds = {str(seed): {"train_order": list(order)} for seed, order in self.orders.items()}
@@ -105,7 +105,8 @@ def check_labels(orders: LabelOrders, labels: Sequence[int], cases: Sequence[str
 def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Split], write: bool = True) -> list[int]:
     """The numbers of the folds that train on the same cases as `splits`; missing ones are added.
 
-    Folds that are there stay as they are, and where there is no file yet the first five are nnU-Net's own.
+    Folds that are there stay as they are, and where there is no file yet the first five are nnU-Net's own. Two seeds
+    may have the same cases; they get a fold each, since a seed stands for a training of its own.
 
     Args:
         preprocessed: folder of the data set in nnUNet_preprocessed.
@@ -118,12 +119,22 @@ def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Spli
     """
     file = preprocessed / SPLITS
     there: list[Split] = json.loads(file.read_text()) if file.is_file() else _folds_of_nnunet(cases)
-    folds = {frozenset(split["train"]): fold for fold, split in reversed(list(enumerate(there)))}
-    new = [split for split in splits if frozenset(split["train"]) not in folds]
-    folds |= {frozenset(split["train"]): len(there) + i for i, split in enumerate(new)}
-    if new and write:
-        write_text(file, json.dumps([*there, *new], indent=4))
-    return [folds[frozenset(split["train"])] for split in splits]
+    number, folds = len(there), []
+    for split in splits:
+        fold = next((fold for fold in _equal(split, there) if fold not in folds), len(there))
+        if fold == len(there):
+            there.append(split)
+        folds.append(fold)
+    if len(there) > number and write:
+        write_text(file, json.dumps(there, indent=4))
+    return folds
+
+
+def _equal(split: Split, folds: Sequence[Split]) -> list[int]:
+    """Folds that train on the same cases for the same seed, and then those that nobody made for a seed."""
+    equal = [fold for fold, there in enumerate(folds) if set(there["train"]) == set(split["train"])]
+    of_seed = [fold for fold in equal if folds[fold].get("seed") == split["seed"]]
+    return of_seed + [fold for fold in equal if "seed" not in folds[fold]]
 
 
 def _folds_of_nnunet(cases: Sequence[str]) -> list[Split]:

@@ -122,7 +122,8 @@ class Pair:
     def predict(self, model: TrainedModel) -> Iterator[str]:
         """Predicts the cases that are missing; yields their names, and of others as well."""
         cases = {name: case.images for name, case in self.domain.cases.items()}
-        for case in predict_cases(model, cases, self.prediction, self.predicted_from["settings"], True):
+        how = self.predicted_from["settings"]
+        for case in predict_cases(model, cases, self.prediction, how, True, with_denoising_error=False):
             yield case.scores.case
 
     def evaluate(self) -> Iterator[str]:
