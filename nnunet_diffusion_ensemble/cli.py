@@ -1,6 +1,7 @@
 """Command line `nnunet-diffusion`. Each subcommand imports what it needs when it runs, so that help comes at once."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -267,7 +268,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; a user's mistake ends with its message and exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     args = build_parser().parse_args(arguments)
+    args.command_line = shlex.join(["nnunet-diffusion", *arguments])  # for what is written to say how it was made
     try:
         return args.run(args)
     except USER_ERRORS as error:

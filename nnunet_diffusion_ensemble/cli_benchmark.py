@@ -8,6 +8,7 @@ from nnunet_diffusion_ensemble.argument_types import positive
 
 if TYPE_CHECKING:
     from nnunet_diffusion_ensemble.benchmark.progress import Progress
+    from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
     from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_and_show(spec: "BenchmarkSpec") -> None:
+def run_and_show(spec: "BenchmarkSpec") -> "ResultFolder":
     """Runs a benchmark and says where its results lie."""
     from nnunet_diffusion_ensemble.benchmark.results import PROBLEMS, read_table
     from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark
@@ -48,6 +49,7 @@ def run_and_show(spec: "BenchmarkSpec") -> None:
     num_problems = len(read_table(output.problems_file))
     left_out = f" {num_problems} problem(s), see {PROBLEMS}." if num_problems else ""
     print(f"Wrote {output.results_file}.{left_out} Next: nnunet-diffusion report {output.folder}")
+    return output
 
 
 class Screen:

@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     elif spec is None:
         screen.say("All trained. There is nothing to test on: use --benchmark, or --hold-out.")
     else:
-        cli_benchmark.run_and_show(spec)
+        output = cli_benchmark.run_and_show(spec)
+        write_text(output.study_file, args.command_line)
     return 0
 
 

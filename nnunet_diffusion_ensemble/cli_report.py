@@ -26,20 +26,6 @@ def run(args: argparse.Namespace) -> int:
 
     options = ReportOptions(args.metric, tuple(args.labels), args.labelled_cases)
     folder = args.o or args.results / "report"
-    page = write_report(read_results(args.results), folder, options, _arguments(args))
+    page = write_report(read_results(args.results), folder, options, args.command_line)
     print(f"Wrote {page}: {page.stat().st_size / 1e6:.1f} MB, with figures and tables beside it")
     return 0
-
-
-def _arguments(args: argparse.Namespace) -> list[str]:
-    """The command line again, as far as it differs from the defaults."""
-    arguments = [str(args.results)]
-    for option, values in (
-        ("-o", [args.o]),
-        ("--metric", [args.metric]),
-        ("--labels", args.labels),
-        ("--labelled-cases", [args.labelled_cases]),
-    ):
-        given = [str(value) for value in values if value is not None]
-        arguments += [option, *given] if given else []
-    return arguments

@@ -73,7 +73,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lost = (own["model"] == "Scratch") & (own["labelled_cases"] == 1) & (own["seed"] == 1) & (own["domain"] == "Away")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", unrendered)
-        write_report(replace(results, results=own[~lost]), folder / "report", arguments=[str(folder)])
+        (folder / "few_label.txt").write_text("nnunet-diffusion few-label -d 64\n")
+        write_report(replace(results, results=own[~lost]), folder / "report", command_line=f"report {folder} -o x")
     return folder
 
 
@@ -103,7 +104,8 @@ def test_figures_and_tables_lie_beside_the_page(written: Path) -> None:
 def test_the_page_tells_commands_problems_and_what_lacks(written: Path) -> None:
     text = Page(written / "report/report.html").text
     assert f"nnunet-diffusion benchmark {written}/spec.yaml" in text
-    assert f"nnunet-diffusion report {written}\n" in text
+    assert f"nnunet-diffusion few-label -d 64\nnnunet-diffusion benchmark {written}" in text
+    assert f"report {written} -o x" in text
     assert "Away_999" in text  # the case with a problem
     assert "Scratch, 1 labelled case, seed 1, in Away" in text
 

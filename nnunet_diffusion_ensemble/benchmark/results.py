@@ -17,6 +17,7 @@ from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec, a
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
+STUDY = "few_label.txt"
 RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
 # `timestep` is empty for the model's own prediction, `labelled_cases` where the specification has none, `value` where
 # the metric is undefined. `patient` is the case where there is no table of patients.
@@ -50,6 +51,11 @@ class ResultFolder:
     @property
     def problems_file(self) -> Path:
         return self.folder / PROBLEMS
+
+    @property
+    def study_file(self) -> Path:
+        """The command that trained the models, where `nnunet-diffusion few-label` did."""
+        return self.folder / STUDY
 
     @property
     def runs(self) -> Path:

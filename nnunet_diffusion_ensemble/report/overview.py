@@ -3,7 +3,6 @@
 import hashlib
 import platform
 import shlex
-from collections.abc import Sequence
 from importlib.metadata import version
 
 import pandas as pd
@@ -88,21 +87,20 @@ def tested(view: View, problems: Table | None) -> Section:
     return Section("tested", "What was tested", tuple(paragraphs), points, tables=tuple(tables))
 
 
-def provenance(view: View, arguments: Sequence[str]) -> Section:
+def provenance(view: View, command_line: str) -> Section:
     """Commands, versions and the resolved specification."""
     folder = view.results.folder
     checksum = hashlib.sha256(folder.results_file.read_bytes()).hexdigest()
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    commands = (
-        shlex.join(["nnunet-diffusion", "benchmark", str(folder.spec_file)]),
-        shlex.join(["nnunet-diffusion", "report", *arguments]),
-    )
+    trained_by = [folder.study_file.read_text(encoding="utf-8").strip()] if folder.study_file.is_file() else []
+    commands = (*trained_by, shlex.join(["nnunet-diffusion", "benchmark", str(folder.spec_file)]), command_line)
+    training = "The first trains and hands over to the next. " if trained_by else ""
     return Section(
         "provenance",
         "How this was made",
         (
-            "Every number in this report comes from these two commands; the first predicts and measures, the second "
-            "reads its results and writes this page, its figures and its tables.",
+            f"Every number in this report comes from these commands. {training}`benchmark` predicts and measures, "
+            "`report` reads its results and writes this page, its figures and its tables.",
             f"results.csv has {len(view.results.results)} rows and the SHA-256 checksum {checksum}.",
             f"Python {platform.python_version()}, {versions}.",
         ),

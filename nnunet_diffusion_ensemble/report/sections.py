@@ -46,8 +46,8 @@ class Material:
         return tuple(self.tables[name] for name in names if name in self.tables and len(self.tables[name].raw))
 
 
-def all_sections(view: View, arguments: Sequence[str]) -> list[Section]:
-    """Everything that the page shows; `arguments` are those of the command that makes it."""
+def all_sections(view: View, command_line: str) -> list[Section]:
+    """Everything that the page shows; `command_line` is the one that makes it."""
     material = gather(view)
     makers: tuple[Callable[[Material], Section | Omission], ...] = (
         _label_efficiency,
@@ -68,7 +68,7 @@ def all_sections(view: View, arguments: Sequence[str]) -> list[Section]:
         tested(view, problems),
         *sections,
         *_left_out(view, omitted),
-        provenance(view, arguments),
+        provenance(view, command_line),
     ]
 
 

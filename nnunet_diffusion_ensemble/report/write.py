@@ -1,6 +1,5 @@
 """Writes the report of a benchmark: one page that needs nothing else, its figures and its tables as files."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,11 +12,12 @@ from nnunet_diffusion_ensemble.report.sections import all_sections
 from nnunet_diffusion_ensemble.report.tables import write_tables
 from nnunet_diffusion_ensemble.report.view import ReportOptions, View, choose
 
+COMMAND = "nnunet-diffusion report RESULTS"
 PAGE, FIGURES, TABLES = "report.html", "figures", "tables"
 
 
 def write_report(
-    results: BenchmarkResults, folder: Path, options: ReportOptions | None = None, arguments: Sequence[str] = ()
+    results: BenchmarkResults, folder: Path, options: ReportOptions | None = None, command_line: str = COMMAND
 ) -> Path:
     """Writes `report.html`, last of all, and the folders `figures` and `tables` that it was made with.
 
@@ -25,7 +25,7 @@ def write_report(
         results: of `nnunet-diffusion benchmark`.
         folder: to write into; it is made if it is not there.
         options: what the figures show.
-        arguments: of the command `nnunet-diffusion report`, for the page to tell.
+        command_line: that made the report, for the page to tell.
 
     Returns:
         the page.
@@ -35,7 +35,7 @@ def write_report(
     """
     view = choose(results, options or ReportOptions())
     with matplotlib.rc_context(STYLE):
-        sections = all_sections(view, arguments)
+        sections = all_sections(view, command_line)
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     (folder / TABLES).mkdir(exist_ok=True)
     for picture in (picture for section in sections for picture in section.all_pictures()):
