@@ -18,6 +18,7 @@ MODULES = {
     "report": (cli_report, "write the page, figures and tables of a finished benchmark"),
     "few-label": (cli_few_label, "train several trainers on few labelled cases, several draws, and benchmark them"),
 }
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
 
 
@@ -267,7 +268,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; a user's mistake ends with its message and exit status 2."""
+    """Runs one subcommand; a user's mistake ends with its message and exit status 2, Ctrl-C with 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
     args = build_parser().parse_args(arguments)
     args.command_line = shlex.join(["nnunet-diffusion", *arguments])  # for what is written to say how it was made
@@ -276,6 +277,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"nnunet-diffusion: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("nnunet-diffusion: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

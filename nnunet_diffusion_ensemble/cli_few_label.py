@@ -134,7 +134,7 @@ def _train(part: "Study", args: argparse.Namespace, screen: "Screen") -> None:
         for number, (training, is_ours) in enumerate(claimed(to_do), 1):
             title = f"{training.rival.name}, {training.num_labels} labelled, seed {training.seed}"
             screen.say(f"[{number}/{len(to_do)}] {title}{'' if is_ours else ': another process has it'}")
-            if is_ours:
+            if is_ours:  # Ctrl-C ends it; the same command goes on with it
                 command = training.command(args.device, part.limit)
                 run_command(command, Path.cwd(), _environment(), logs / _log(training), TrainingProgress(), screen)
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from nnunet_diffusion_ensemble import cli_demo
+from nnunet_diffusion_ensemble import cli_demo, cli_report
 from nnunet_diffusion_ensemble.cli import METHOD_OPTIONS, build_parser, main
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 
@@ -40,6 +40,15 @@ def test_a_mistake_is_told_without_a_stack_trace(arguments, message, capsys, mon
     printed = capsys.readouterr().err
     assert message in printed
     assert "Traceback" not in printed
+
+
+def test_an_interruption_is_no_stack_trace_either(capsys, monkeypatch):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_report, "run", interrupted)
+    assert main(["report", "anywhere"]) == 130
+    assert capsys.readouterr().err == "nnunet-diffusion: interrupted\n"
 
 
 def test_plan_options_reach_the_plans_by_dotted_path(monkeypatch):
