@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nnunet_diffusion_ensemble import __version__, cli_benchmark, cli_few_label, cli_predict, cli_report, cli_train
 from nnunet_diffusion_ensemble.argument_types import positive
+from nnunet_diffusion_ensemble.cli_child import INTERRUPTED
 
 DENOISER_HELP = "checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer, or name of a shipped denoiser"
 # Subcommands with a module of their own.
@@ -18,7 +19,6 @@ MODULES = {
     "report": (cli_report, "write the page, figures and tables of a finished benchmark"),
     "few-label": (cli_few_label, "train several trainers on few labelled cases, several draws, and benchmark them"),
 }
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
 
 

@@ -35,6 +35,7 @@ from {module} import {function}
 sys.argv[0] = {program!r}
 sys.exit({function}())
 """
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 TAIL_LINES = 15
 SECONDS_BETWEEN_LINES = 5  # where the status cannot be written over
 SECONDS_TO_CLOSE_OUTPUT = 5

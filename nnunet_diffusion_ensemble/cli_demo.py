@@ -12,6 +12,7 @@ from time import monotonic
 
 from nnunet_diffusion_ensemble.atomic import write_text
 from nnunet_diffusion_ensemble.cli_child import (
+    INTERRUPTED,
     Command,
     FileProgress,
     Progress,
@@ -27,7 +28,6 @@ SAMPLE = Path(__file__).resolve().parent / "sample"
 LUNGS, PLANS = "Dataset001_Lungs", "nnUNetDiffusionEnsemblePlans"
 LABELLED = "montgomery_labelled"
 DENOISER, DENOISER_SIZE_PX = "chest-xray-64", 64  # ships with the package
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
 @dataclass(frozen=True)
