@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import matplotlib.pyplot
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from report_data import Made, make_results
@@ -99,6 +100,17 @@ def test_figures_and_tables_lie_beside_the_page(written: Path) -> None:
     for folder, names, endings in (("tables", tables, (".csv", ".tex")), ("figures", figures, (".png", ".pdf"))):
         there = {file.name for file in (written / "report" / folder).iterdir()}
         assert there == {f"{name}{ending}" for name in names for ending in endings}
+
+
+@pytest.mark.parametrize("name", ["worst_cases", "significance", "ranks", "domain_gap"])
+def test_the_page_has_the_rows_of_the_figures_and_the_files_all(name: str, written: Path) -> None:
+    page = (written / "report/report.html").read_text(encoding="utf-8")
+    table = page.split(f'id="table_{name}"')[1].split("</table>")[0].split("<tbody>")[1]
+    raw = pd.read_csv(written / f"report/tables/{name}.csv")
+    assert table.count("<tr>") == (raw["metric"] == "Dice").sum() < len(raw)
+    assert table.count("<td>Dice</td>") == table.count("<tr>")
+    latex = (written / f"report/tables/{name}.tex").read_text(encoding="utf-8")
+    assert set(raw["metric"]) > {"Dice"} and all(metric in latex for metric in raw["metric"])
 
 
 def test_the_page_tells_commands_problems_and_what_lacks(written: Path) -> None:

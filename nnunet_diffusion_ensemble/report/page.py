@@ -14,7 +14,7 @@ from nnunet_diffusion_ensemble.report.drawing import Picture
 from nnunet_diffusion_ensemble.report.gallery import GalleryGroup
 from nnunet_diffusion_ensemble.report.tables import Table
 
-LONG_TABLE = 24  # rows; longer ones are folded
+LONG_TABLE = 50  # rows; longer ones are folded
 LONG_CELL = 24  # characters; columns of longer ones are narrowed by breaking them
 WIDE_TABLE = 10  # columns; wider ones are printed smaller
 OPEN_GALLERIES = 8  # of more than so many, all are folded

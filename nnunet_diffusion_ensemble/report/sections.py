@@ -1,8 +1,9 @@
 """The sections of a report in their order, and for each that is left out the reason."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from nnunet_diffusion_ensemble.benchmark.comparison import ALPHA
@@ -44,6 +45,14 @@ class Material:
     def table(self, *names: str) -> tuple[Table, ...]:
         """Those of the tables that are there and have rows."""
         return tuple(self.tables[name] for name in names if name in self.tables and len(self.tables[name].raw))
+
+    def table_of_figures(self, *names: str) -> tuple[Table, ...]:
+        """The same, with the rows of the metric and labels of the figures on the page."""
+        return tuple(self._of_figures(table) for table in self.table(*names))
+
+    def _of_figures(self, table: Table) -> Table:
+        rows = (table.raw["metric"] == self.view.metric.name) & table.raw["label"].isin(self.view.labels)
+        return table if rows.all() else replace(table, page_rows=tuple(np.flatnonzero(rows).tolist()))
 
 
 def all_sections(view: View, command_line: str) -> list[Section]:
@@ -138,7 +147,7 @@ def _cases(material: Material) -> Section:
         "worst case, not the mean."
     )
     pictures = tuple(box_pictures(view))
-    return Section("cases", "Case by case", (text,), pictures=pictures, tables=material.table("worst_cases"))
+    return Section("cases", "Case by case", (text,), pictures=pictures, tables=material.table_of_figures("worst_cases"))
 
 
 def _comparisons(material: Material) -> Section | Omission:
@@ -146,10 +155,10 @@ def _comparisons(material: Material) -> Section | Omission:
     if material.statistics.compared.empty:
         return Omission(title, "there are no two models with the same number of labelled cases to compare.")
     text = (
-        "Models are compared in pairs on the same cases. The tables have all metrics; the more of them one looks at, "
-        "the more differences look significant by chance."
+        f"Models are compared in pairs on the same cases, here by {material.view.metric.title}. The files have all "
+        "metrics; the more of them one looks at, the more differences look significant by chance."
     )
-    return Section("comparisons", title, (text,), tables=material.table("significance", "ranks"))
+    return Section("comparisons", title, (text,), tables=material.table_of_figures("significance", "ranks"))
 
 
 def _domain_gap(material: Material) -> Section | Omission:
@@ -163,7 +172,7 @@ def _domain_gap(material: Material) -> Section | Omission:
         "model loses in the target; a model that is bad in both has a small gap, too."
     )
     pictures = tuple(gap_pictures(material.view, gaps))
-    return Section("domain_gap", title, (text,), pictures=pictures, tables=material.table("domain_gap"))
+    return Section("domain_gap", title, (text,), pictures=pictures, tables=material.table_of_figures("domain_gap"))
 
 
 def _timesteps(material: Material) -> Section | Omission:

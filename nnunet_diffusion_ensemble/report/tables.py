@@ -34,6 +34,7 @@ class Table:
         caption: what the numbers are.
         raw: numbers in full precision, one row an observation, columns as in docs/statistics.md.
         shown: texts, under headings for readers.
+        page_rows: positions of the rows that the page shows, if not all; files have all.
     """
 
     name: str
@@ -41,6 +42,12 @@ class Table:
     caption: str
     raw: pd.DataFrame
     shown: pd.DataFrame
+    page_rows: tuple[int, ...] | None = None
+
+    @property
+    def on_page(self) -> pd.DataFrame:
+        """What the page shows of `shown`."""
+        return self.shown if self.page_rows is None else self.shown.iloc[list(self.page_rows)]
 
 
 def make_tables(results: BenchmarkResults) -> list[Table]:
