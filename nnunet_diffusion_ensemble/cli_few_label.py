@@ -45,13 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains what is not there yet of this part; after the last training of all it runs the benchmark."""
     from nnunet_diffusion_ensemble.atomic import write_text
-    from nnunet_diffusion_ensemble.benchmark.few_label import LabelledDataset, make_study, read_rivals
+    from nnunet_diffusion_ensemble.benchmark.few_label import LabelledDataset, check_trainers, make_study, read_rivals
     from nnunet_diffusion_ensemble.benchmark.timed_training import TimeLimit
     from nnunet_diffusion_ensemble.cli_child import Screen
 
     dataset = LabelledDataset.find(args.dataset)
     rivals = read_rivals(args.trainers, args.plans_name)
     dataset.check_plans(rivals, args.configuration)
+    check_trainers(rivals)
     orders = _orders(args, dataset)
     limit = TimeLimit(args.minutes, args.clock, args.iterations_per_epoch) if args.minutes else None
     labels = sorted(set(args.labels))

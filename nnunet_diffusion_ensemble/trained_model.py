@@ -5,6 +5,8 @@ timestep, so that tiles, mirrored copies and folds are treated alike in all of t
 those of `nnUNetv2_predict` to the last bit.
 """
 
+import contextlib
+import io
 import json
 import pydoc
 from collections.abc import Mapping, Sequence
@@ -181,11 +183,23 @@ def checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
     return files
 
 
-def _trainer_class(name: str) -> Any:
-    """Ours are found without registration."""
+def trainer_class(name: str) -> Any:
+    """A trainer of segmentation by its name; ours are found without registration.
+
+    Raises:
+        ValueError: there is none, or it is a pretraining.
+    """
     if name.endswith("PretrainTrainer"):
         raise ValueError(f"{name} trains no segmentation. Name a model that learned from labels.")
-    return pydoc.locate(f"{TRAINERS[name]}.{name}") if name in TRAINERS else recursive_find_trainer_class_by_name(name)
+    if name in TRAINERS:
+        return pydoc.locate(f"{TRAINERS[name]}.{name}")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it looks
+            return recursive_find_trainer_class_by_name(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"nnU-Net finds no trainer {name}. Check its name, and for one of your own the variable nnUNet_extTrainer."
+        ) from error
 
 
 def read_descriptions(folder: Path) -> tuple[PlansManager, dict[str, Any]]:
@@ -210,7 +224,7 @@ def _trainer_and_configuration(plans: PlansManager, checkpoint: Mapping[str, Any
     configuration = plans.get_configuration(name)
     if configuration.previous_stage_name is not None:
         raise NotImplementedError(f"Configuration {name} is a cascade: use nnUNetv2_predict.")
-    return _trainer_class(checkpoint["trainer_name"]), configuration
+    return trainer_class(checkpoint["trainer_name"]), configuration
 
 
 def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> TrainedModel:

@@ -14,6 +14,7 @@ from nnunet_diffusion_ensemble.benchmark.few_label import (
     LabelledDataset,
     Study,
     Training,
+    check_trainers,
     claimed,
     make_study,
     read_rivals,
@@ -172,6 +173,14 @@ def test_rivals_of_one_trainer_are_told_apart_by_their_plans() -> None:
     assert names == ["A (Plans)", "A (Other)", "B"]
     with pytest.raises(ValueError, match="names A:Plans twice"):
         read_rivals(["A", "A:Plans"], "Plans")
+
+
+def test_trainers_must_be_there_before_any_is_trained() -> None:
+    check_trainers(read_rivals(["DiffusionEnsembleTrainer", "nnUNetTrainer", "nnUNetTrainer_5epochs"], "Plans"))
+    with pytest.raises(ValueError, match="finds no trainer nnUNetTrainr"):
+        check_trainers(read_rivals(["nnUNetTrainr"], "Plans"))
+    with pytest.raises(ValueError, match="DiffusionPretrainTrainer trains no segmentation"):
+        check_trainers(read_rivals(["DiffusionPretrainTrainer"], "Plans"))
 
 
 def test_a_data_set_must_be_there(dataset: LabelledDataset, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from nnunet_diffusion_ensemble.benchmark.label_orders import LabelOrders, assign
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.benchmark.timed_training import TimeLimit, read_length
 from nnunet_diffusion_ensemble.cli_child import Command
+from nnunet_diffusion_ensemble.trained_model import trainer_class
 
 FINAL, LOCK = "checkpoint_final.pth", ".few_label.lock"
 
@@ -156,6 +157,12 @@ class Study:
             ModelSpec(name=rival.name, folder=folders[rival], seeds=folds, labelled_cases=num_labels)
             for (rival, num_labels), folds in seeds.items()
         )
+
+
+def check_trainers(rivals: Sequence[Rival]) -> None:
+    """Raises ValueError if a trainer is not there, before hours of training with the others."""
+    for trainer in dict.fromkeys(rival.trainer for rival in rivals):
+        trainer_class(trainer)
 
 
 def read_rivals(texts: Sequence[str], plans: str) -> tuple[Rival, ...]:
