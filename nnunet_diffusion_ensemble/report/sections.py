@@ -52,7 +52,8 @@ class Material:
 
     def _of_figures(self, table: Table) -> Table:
         rows = (table.raw["metric"] == self.view.metric.name) & table.raw["label"].isin(self.view.labels)
-        return table if rows.all() else replace(table, page_rows=tuple(np.flatnonzero(rows).tolist()))
+        note = f"Here {self.view.metric.title} of {', '.join(self.view.labels)}; the files have all metrics and labels."
+        return table if rows.all() else replace(table, page_rows=tuple(np.flatnonzero(rows).tolist()), page_note=note)
 
 
 def all_sections(view: View, command_line: str) -> list[Section]:
@@ -155,8 +156,8 @@ def _comparisons(material: Material) -> Section | Omission:
     if material.statistics.compared.empty:
         return Omission(title, "there are no two models with the same number of labelled cases to compare.")
     text = (
-        f"Models are compared in pairs on the same cases, here by {material.view.metric.title}. The files have all "
-        "metrics; the more of them one looks at, the more differences look significant by chance."
+        "Models are compared in pairs on the same cases. The files of the tables have all metrics; the more of them "
+        "one looks at, the more differences look significant by chance."
     )
     return Section("comparisons", title, (text,), tables=material.table_of_figures("significance", "ranks"))
 

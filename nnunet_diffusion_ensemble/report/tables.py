@@ -21,6 +21,7 @@ from nnunet_diffusion_ensemble.report.latex import longtable
 
 UNDEFINED = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
+METRIC, LABEL = "Metric", "Label"  # headings
 INTERVAL = f"{DEFAULT.confidence:.0%} bootstrap interval over patients and, where there are several, seeds"
 
 
@@ -35,6 +36,7 @@ class Table:
         raw: numbers in full precision, one row an observation, columns as in docs/statistics.md.
         shown: texts, under headings for readers.
         page_rows: positions of the rows that the page shows, if not all; files have all.
+        page_note: which rows these are.
     """
 
     name: str
@@ -43,11 +45,15 @@ class Table:
     raw: pd.DataFrame
     shown: pd.DataFrame
     page_rows: tuple[int, ...] | None = None
+    page_note: str = ""
 
     @property
     def on_page(self) -> pd.DataFrame:
-        """What the page shows of `shown`."""
-        return self.shown if self.page_rows is None else self.shown.iloc[list(self.page_rows)]
+        """What the page shows of `shown`; without metric and label where these are the same in all of its rows."""
+        if self.page_rows is None:
+            return self.shown
+        rows = self.shown.iloc[list(self.page_rows)]
+        return rows.drop(columns=[name for name in (METRIC, LABEL) if name in rows and rows[name].nunique() == 1])
 
 
 def make_tables(results: BenchmarkResults) -> list[Table]:
@@ -132,8 +138,8 @@ def _keys(raw: pd.DataFrame, spec: BenchmarkSpec, *names: str) -> dict[str, Call
     """The columns that say what a row is about; that of labelled cases only if there is a number in it."""
     roles = {domain.name: domain.role for domain in spec.domains}
     known: dict[str, tuple[str, Callable[[Any], str]]] = {
-        "metric": ("Metric", lambda row: _heading(row.metric, spec)),
-        "label": ("Label", lambda row: row.label),
+        "metric": (METRIC, lambda row: _heading(row.metric, spec)),
+        "label": (LABEL, lambda row: row.label),
         "domain": ("Domain", lambda row: f"{row.domain} ({roles[row.domain]})"),
         "labelled_cases": (
             "Labelled cases",
