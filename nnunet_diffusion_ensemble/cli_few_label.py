@@ -113,6 +113,11 @@ def _plan(study: "Study", part: "Study", args: argparse.Namespace) -> str:
     lines = [f"{len(study.trainings)} trainings{length}:"]
     for name, progress in study.progress().items():
         lines.append(f"  {name}: {progress.done} of {progress.total} done in {clock(progress.seconds)}")
+    if others := study.of_unknown_length():
+        lines.append(
+            f"{len(others)} of the finished ones, such as {others[0].folder}, were made in another way: whether they "
+            "had the same time is for you to know."
+        )
     if args.parts > 1:
         lines.append(f"Part {args.part} of {args.parts} has {len(part.trainings)} of them.")
     to_do = part.to_do()

@@ -168,6 +168,15 @@ def test_a_training_of_another_length_is_refused(dataset: LabelledDataset, study
         make_study(*arguments, TimeLimit(4))
 
 
+def test_a_study_in_equal_time_tells_what_was_trained_in_another_way(study: Study, finish: Callable) -> None:
+    first, second = study.trainings[:2]
+    finish(first)
+    finish(second)
+    (first.folder / LENGTH_FILE).write_text("{}")
+    assert Study(study.trainings, TimeLimit(2)).of_unknown_length() == [second]
+    assert study.of_unknown_length() == []
+
+
 def test_rivals_of_one_trainer_are_told_apart_by_their_plans() -> None:
     names = [rival.name for rival in read_rivals(["A", "A:Other", "B"], "Plans")]
     assert names == ["A (Plans)", "A (Other)", "B"]

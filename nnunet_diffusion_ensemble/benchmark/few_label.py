@@ -17,7 +17,7 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_diffusion_ensemble.benchmark.label_orders import LabelOrders, assign_folds, check_labels
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
-from nnunet_diffusion_ensemble.benchmark.timed_training import TimeLimit, read_length
+from nnunet_diffusion_ensemble.benchmark.timed_training import LENGTH_FILE, TimeLimit, read_length
 from nnunet_diffusion_ensemble.cli_child import Command
 from nnunet_diffusion_ensemble.trained_model import trainer_class
 
@@ -119,6 +119,11 @@ class Study:
 
     def to_do(self) -> list[Training]:
         return [training for training in self.trainings if not training.is_done]
+
+    def of_unknown_length(self) -> list[Training]:
+        """Finished trainings of a study in equal time that were not made for a given time, or nobody noted it."""
+        done = [training for training in self.trainings if self.limit is not None and training.is_done]
+        return [training for training in done if not (training.folder / LENGTH_FILE).is_file()]
 
     def check(self) -> None:
         """Raises ValueError if a training that is there was given another time than this study gives."""
