@@ -89,6 +89,7 @@ def test_a_part_that_there_is_not_is_refused(study: Study, part: int, parts: int
 
 def test_progress_counts_finished_trainings_and_their_time(study: Study, finish: Callable) -> None:
     finish(study.trainings[0], (2.0, 3.0))
+    finish(study.trainings[1], (1.0,), name="best")  # before its end
     finish(study.trainings[1], (7.0,))
     finish(study.trainings[4], (50.0,), name="latest")  # of B, not at its end
     assert {name: (one.done, one.total, one.seconds) for name, one in study.progress().items()} == {
