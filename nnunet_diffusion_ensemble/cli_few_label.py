@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for logs and the benchmark")
     parser.add_argument("--splits", type=Path, help="JSON with the order of labelled cases for each seed")
-    parser.add_argument("--hold-out", type=int, default=0, help="without --splits: cases to test on, never trained on")
+    parser.add_argument(
+        "--hold-out", type=positive, default=0, help="without --splits: cases to test on, never trained on"
+    )
     parser.add_argument("--benchmark", type=Path, help="specification without models: the domains to test on")
     parser.add_argument("--part", type=int, default=0, help="which part of the trainings to run here (0)")
     parser.add_argument("--parts", type=positive, default=1, help="into how many they are shared out (1)")
@@ -45,23 +47,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains what is not there yet of this part; after the last training of all it runs the benchmark."""
     from nnunet_diffusion_ensemble.atomic import write_text
-    from nnunet_diffusion_ensemble.benchmark.few_label import LabelledDataset, check_trainers, make_study, read_rivals
+    from nnunet_diffusion_ensemble.benchmark.few_label import (
+        LabelledDataset,
+        add_folds,
+        check_trainers,
+        make_study,
+        read_rivals,
+    )
     from nnunet_diffusion_ensemble.benchmark.timed_training import TimeLimit
     from nnunet_diffusion_ensemble.cli_child import Screen
+    from nnunet_diffusion_ensemble.trained_model import PredictionSettings
 
+    PredictionSettings(device=args.device)  # refuses one that is not there
     dataset = LabelledDataset.find(args.dataset)
     rivals = read_rivals(args.trainers, args.plans_name)
     dataset.check_plans(rivals, args.configuration)
     check_trainers(rivals)
     orders = _orders(args, dataset)
-    limit = TimeLimit(args.minutes, args.clock, args.iterations_per_epoch) if args.minutes else None
+    limit = None if args.minutes is None else TimeLimit(args.minutes, args.clock, args.iterations_per_epoch)
     labels = sorted(set(args.labels))
-    study = make_study(dataset, args.configuration, rivals, labels, orders, limit, write=not args.dry_run)
+    study = make_study(dataset, args.configuration, rivals, labels, orders, limit)
     part, screen = study.part(args.part, args.parts), Screen()
     spec = _specification(study, dataset, orders, args)
     screen.say(_plan(study, part, args))
     if args.dry_run:
         return 0
+    add_folds(dataset, labels, orders)
     args.output.mkdir(parents=True, exist_ok=True)
     write_text(args.output / ORDERS, json.dumps(orders.to_json(), indent=2))
     _train(part, args, screen)

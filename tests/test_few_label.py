@@ -14,6 +14,7 @@ from nnunet_diffusion_ensemble.benchmark.few_label import (
     LabelledDataset,
     Study,
     Training,
+    add_folds,
     check_trainers,
     claimed,
     make_study,
@@ -21,6 +22,7 @@ from nnunet_diffusion_ensemble.benchmark.few_label import (
 )
 from nnunet_diffusion_ensemble.benchmark.label_orders import LabelOrders
 from nnunet_diffusion_ensemble.benchmark.timed_training import LENGTH_FILE, TimeLimit
+from nnunet_diffusion_ensemble.cli import main
 
 NAME, CASES = "Dataset007_Lungs", [f"case_{i}" for i in range(6)]
 ORDERS = LabelOrders({0: ("case_2", "case_0", "case_4"), 5: ("case_1", "case_2", "case_3")})
@@ -42,6 +44,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabelledDataset:
 @pytest.fixture
 def study(dataset: LabelledDataset) -> Study:
     """Two rivals, seeds 0 and 5, one and three labels."""
+    add_folds(dataset, [1, 3], ORDERS)
     return make_study(dataset, "2d", read_rivals(["A", "B:Other"], "Plans"), [1, 3], ORDERS)
 
 
@@ -73,6 +76,37 @@ def test_every_rival_trains_on_the_same_folds(study: Study, dataset: LabelledDat
         ["case_1"],
         [*ORDERS.orders[5]],
     ]
+
+
+def test_a_study_adds_its_folds_only_when_it_is_told_to(dataset: LabelledDataset) -> None:
+    study = make_study(dataset, "2d", read_rivals(["A"], "Plans"), [1, 3], ORDERS)
+    assert not (dataset.preprocessed / "splits_final.json").exists()
+    add_folds(dataset, [1, 3], ORDERS)
+    assert make_study(dataset, "2d", read_rivals(["A"], "Plans"), [1, 3], ORDERS) == study
+
+
+MISTAKES = [
+    (["-d", "8"], "There is no data set 8"),
+    (["--trainers", "nnUNetTrainer:None"], "There are no plans"),
+    (["--trainers", "nnUNetTrainr"], "finds no trainer nnUNetTrainr"),
+    (["--labels", "6"], "At most: 5"),
+    (["--minutes", "0"], "must be positive, got 0"),
+    (["--part", "2", "--parts", "2"], "counts from 0"),
+    (["--benchmark", "nowhere.yaml"], "There is no nowhere.yaml"),
+    (["--hold-out", "2", "--splits", "x.json"], "Use one of them"),
+    (["-device", "mps"], "There is no device mps here"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES)
+def test_mistakes_end_the_command_before_anything_is_written(
+    options: list[str], message: str, dataset: LabelledDataset, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    defaults = ["-d", "7", "-p", "Plans", "--trainers", "nnUNetTrainer", "--labels", "1", "-device", "cpu"]
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["few-label", *defaults, "-o", str(tmp_path / "study"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_parts_share_out_all_trainings(study: Study) -> None:

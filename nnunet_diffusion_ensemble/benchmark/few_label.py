@@ -259,26 +259,37 @@ def make_study(
     labels: Sequence[int],
     orders: LabelOrders,
     limit: TimeLimit | None = None,
-    write: bool = True,
 ) -> Study:
-    """The trainings of all rivals, seeds and numbers of labels. `write`: add the folds that they need to the data set.
+    """The trainings of all rivals, seeds and numbers of labels. Writes nothing: `add_folds` does.
 
     Raises:
         ValueError: there are too few cases, or a training that is there was given another time.
     """
-    cases = dataset.cases()
-    check_labels(orders, labels, cases)
-    draws = [(seed, n) for seed in orders.orders for n in labels]
-    splits = [orders.split(seed, n, cases) for seed, n in draws]
-    folds = assign_folds(dataset.preprocessed, cases, splits, write)
+    check_labels(orders, labels, dataset.cases())
+    folds = _folds(dataset, labels, orders, write=False)
     trainings = [
         Training(rival, configuration, dataset.name, n, seed, fold)
         for rival in rivals
-        for (seed, n), fold in zip(draws, folds, strict=True)
+        for (seed, n), fold in folds.items()
     ]
     study = Study(tuple(trainings), limit)
     study.check()
     return study
+
+
+def add_folds(dataset: LabelledDataset, labels: Sequence[int], orders: LabelOrders) -> None:
+    """Adds the folds that a study trains on to the data set, as far as they are not there."""
+    _folds(dataset, labels, orders, write=True)
+
+
+def _folds(
+    dataset: LabelledDataset, labels: Sequence[int], orders: LabelOrders, write: bool
+) -> dict[tuple[int, int], int]:
+    """The fold of each seed and number of labels."""
+    cases = dataset.cases()
+    splits = {(seed, n): orders.split(seed, n, cases) for seed in orders.orders for n in labels}
+    folds = assign_folds(dataset.preprocessed, cases, list(splits.values()), write)
+    return dict(zip(splits, folds, strict=True))
 
 
 def claimed(trainings: Sequence[Training]) -> Iterator[tuple[Training, bool]]:
