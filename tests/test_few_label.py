@@ -236,6 +236,13 @@ def test_a_data_set_must_be_there(dataset: LabelledDataset, tmp_path: Path) -> N
     assert LabelledDataset.find(NAME).cases() == CASES
 
 
+def test_variables_of_nnunet_must_be_set(dataset: LabelledDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("nnUNet_raw")
+    monkeypatch.setenv("nnUNet_results", "")
+    with pytest.raises(FileNotFoundError, match=r"not set: export nnUNet_raw=\.\.\. nnUNet_results=\.\.\.$"):
+        LabelledDataset.find("7")
+
+
 @pytest.mark.parametrize(
     ("rivals", "configuration", "error", "message"),
     [

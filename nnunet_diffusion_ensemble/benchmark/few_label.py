@@ -21,6 +21,7 @@ from nnunet_diffusion_ensemble.benchmark.timed_training import LENGTH_FILE, Time
 from nnunet_diffusion_ensemble.cli_child import Command
 from nnunet_diffusion_ensemble.trained_model import trainer_class
 
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 FINAL, LOCK = "checkpoint_final.pth", ".few_label.lock"
 
 
@@ -194,6 +195,8 @@ class LabelledDataset:
     @classmethod
     def find(cls, name_or_id: str) -> "LabelledDataset":
         """Raises ValueError or FileNotFoundError if it is unknown, not preprocessed, or has no labels."""
+        if missing := [name for name in VARIABLES if not os.environ.get(name)]:
+            raise FileNotFoundError(f"Variables of nnU-Net are not set: export {'=... '.join(missing)}=...")
         try:
             found = cls(maybe_convert_to_dataset_name(int(name_or_id) if name_or_id.isdigit() else name_or_id))
         except RuntimeError as error:
