@@ -18,6 +18,7 @@ from nnunet_diffusion_ensemble.benchmark.labels import EvaluatedLabel, evaluated
 from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
 from nnunet_diffusion_ensemble.benchmark.ordered import map_in_order
 from nnunet_diffusion_ensemble.benchmark.overlap import Counts, count_pixels, overlap
+from nnunet_diffusion_ensemble.benchmark.problems import in_one_line
 from nnunet_diffusion_ensemble.benchmark.surface import SURFACE, surface_metrics
 from nnunet_diffusion_ensemble.prediction_folder import PROBABILITY, TIMESTEPS, PredictionFolder, folder_name
 from nnunet_diffusion_ensemble.unlabelled_cases import raise_listing
@@ -232,8 +233,7 @@ def _readable(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{file} cannot be evaluated ({reason}).") from error
+        raise ValueError(f"{file} cannot be evaluated ({in_one_line(error)}).") from error
 
 
 def _without_single_slice(image: np.ndarray) -> np.ndarray:
