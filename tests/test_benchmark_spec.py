@@ -203,13 +203,13 @@ def made(**model: Any) -> dict[str, Any]:
 def test_models_whose_results_would_mix_are_refused(first: dict, second: dict, message: str) -> None:
     domain = {"name": "d", "role": "source", "images": "i", "references": "r"}
     with pytest.raises(ValueError, match=message):
-        BenchmarkSpec(output="o", models=[first, second], domains=[domain], device="cpu")  # type: ignore[arg-type]
+        BenchmarkSpec(output="o", models=[first, second], domains=[domain], device="cpu")
     with pytest.raises(ValueError, match="d is there twice"):
-        BenchmarkSpec(output="o", models=[first], domains=[domain] * 2, device="cpu")  # type: ignore[arg-type]
+        BenchmarkSpec(output="o", models=[first], domains=[domain] * 2, device="cpu")
 
 
 def test_a_model_of_another_number_of_labelled_cases_is_another_point_of_its_curve() -> None:
-    keys = {ModelSpec(**made(labelled_cases=cases)).key for cases in (None, 1, 12)}  # type: ignore[arg-type]
+    keys = {ModelSpec(**made(labelled_cases=cases)).key for cases in (None, 1, 12)}
     assert keys == {"a", "a_n001", "a_n012"}
 
 
