@@ -31,9 +31,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from nnunet_diffusion_ensemble.heads import PixelClassifier
 from nnunet_diffusion_ensemble.method import PUBLISHED_TIMESTEPS, DiffusionMethod, HeadSettings
-from nnunet_diffusion_ensemble.network import TimestepEnsembleNetwork
+from nnunet_diffusion_ensemble.network.ensemble import TimestepEnsembleNetwork
+from nnunet_diffusion_ensemble.network.heads import PixelClassifier
 
 PUBLISHED_CHANNELS = (512, 256, 128, 64)
 FEATURE_FACTORS = (1, 2, 4, 8, 16, 16, 16)  # nnU-Net's planner: 32 to 512; coarser stages stop at 4 pixels

@@ -23,13 +23,13 @@ from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 
-from nnunet_diffusion_ensemble.denoiser import Denoiser
-from nnunet_diffusion_ensemble.denoiser_source import denoiser_file
-from nnunet_diffusion_ensemble.ensemble import mean_softmax
-from nnunet_diffusion_ensemble.heads import PixelClassifier
+from nnunet_diffusion_ensemble.denoiser.model import Denoiser
+from nnunet_diffusion_ensemble.denoiser.noise import fixed_noise
+from nnunet_diffusion_ensemble.denoiser.pretrained import load_denoiser
+from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.method import PUBLISHED_TIMESTEPS, DiffusionMethod, HeadSettings
-from nnunet_diffusion_ensemble.network import fixed_noise
-from nnunet_diffusion_ensemble.pretrained import load_denoiser
+from nnunet_diffusion_ensemble.network.averaging import mean_softmax
+from nnunet_diffusion_ensemble.network.heads import PixelClassifier
 
 DATASET, DOMAINS, LABEL_COUNTS = "Dataset064_Lungs", ("montgomery", "shenzhen"), (1, 3, 6, 12, 24)
 # Sets of timesteps that a trained head is tried with.

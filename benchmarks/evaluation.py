@@ -49,7 +49,7 @@ def lungs(random: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
 def make(folder: Path) -> None:
     from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 
-    from nnunet_diffusion_ensemble.prediction_folder import PROBABILITY, PredictionFolder
+    from nnunet_diffusion_ensemble.prediction.folder import PROBABILITY, PredictionFolder
 
     random, reader, properties = np.random.RandomState(0), NaturalImage2DIO(), {"spacing": (999, 1, 1)}
     for size, part in product(SIZES, PARTS):
@@ -73,8 +73,8 @@ def make(folder: Path) -> None:
 def evaluate(folder: Path, metrics: Sequence[str]) -> None:
     from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 
-    from nnunet_diffusion_ensemble.benchmark.evaluation import EvaluationSettings, evaluate_folder
-    from nnunet_diffusion_ensemble.benchmark.summary import write_summary
+    from nnunet_diffusion_ensemble.evaluation.cases import EvaluationSettings, evaluate_folder
+    from nnunet_diffusion_ensemble.evaluation.summary import write_summary
 
     cases = {file.stem: file for file in sorted((folder / "references").iterdir())}
     settings = EvaluationSettings(tuple(metrics), unit="px", num_processes=2)

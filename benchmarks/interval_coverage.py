@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from nnunet_diffusion_ensemble.benchmark.bootstrap import Bootstrap, resampled_means
+from nnunet_diffusion_ensemble.statistics.bootstrap import Bootstrap, resampled_means
 
 NUM_CASES = 50
 RATIOS = {"seeds matter little": 1 / 16, "seeds matter as much as cases": 1.0}  # of variances of the mean

@@ -109,8 +109,8 @@ def measure_start(work: Path, num_cases: int) -> None:
     of the list of cases, and time to draw a batch from it as nnU-Net's data loader does."""
     import numpy as np
 
-    from nnunet_diffusion_ensemble import unlabelled
-    from nnunet_diffusion_ensemble.unlabelled_cases import find_unlabelled_cases
+    from nnunet_diffusion_ensemble.data import unlabelled
+    from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases
 
     raw, folder = work / "raw", work / "preprocessed"
     images = raw / "imagesUn"

@@ -80,8 +80,8 @@ def denoising_errors(variant: str) -> list[float]:
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args
 
-    from nnunet_diffusion_ensemble.network import fixed_noise
-    from nnunet_diffusion_ensemble.pretrained import read_pretrained
+    from nnunet_diffusion_ensemble.denoiser.noise import fixed_noise
+    from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 
     cpu = torch.device("cpu")
     trainer = get_trainer_from_args(DATASET, "2d", "all", "DiffusionPretrainTrainer", variant, device=cpu)

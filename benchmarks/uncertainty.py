@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import mannwhitneyu, spearmanr
 
-from nnunet_diffusion_ensemble.demo_scores import dice, read_foreground
+from nnunet_diffusion_ensemble.demo.scores import dice, read_foreground
 
 IN_DOMAIN, OTHER = HOSPITALS = ("montgomery", "shenzhen")
 UNUSUAL = {

@@ -27,7 +27,7 @@ unit: px  # the X-rays were squashed to squares
 
 def prepare(data: Path, work: Path, size: int, dataset: str) -> None:
     """Converts Montgomery's pool (labelled), the unlabelled images and both test sets."""
-    from nnunet_diffusion_ensemble.convert import convert
+    from nnunet_diffusion_ensemble.data.convert import convert
 
     protocol = json.loads((data / "few_label_splits.json").read_text())
     test = set(protocol["in_domain_test"])

@@ -9,7 +9,7 @@ import numpy as np
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-from nnunet_diffusion_ensemble.prediction_folder import PROBABILITY, TIMESTEPS, PredictionFolder, folder_name
+from nnunet_diffusion_ensemble.prediction.folder import PROBABILITY, TIMESTEPS, PredictionFolder, folder_name
 
 LABELS = {"background": 0, "left lung": 1, "heart": 2}
 PICTURE = {"spacing": (999, 1, 1)}

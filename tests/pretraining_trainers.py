@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nnunet_diffusion_ensemble import image_pretraining
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
+from nnunet_diffusion_ensemble.training import pretraining as image_pretraining
 
 CASES = [f"case_{i}" for i in range(5)]
 FOLDER = "preprocessed/Dataset001_Made/nnUNetPlans_2d"

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
 from nnunet_diffusion_ensemble.benchmark.results import (
     CALIBRATION_COLUMNS,
     PROBLEM_COLUMNS,
@@ -21,6 +20,7 @@ from nnunet_diffusion_ensemble.benchmark.results import (
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
+from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 
 TIMESTEPS = (1, 10, 200, 800)
 ROLES = {"Home": "source", "Away": "target"}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nnunet_diffusion_ensemble.foreign.from_guided_diffusion import FLAGS
+from nnunet_diffusion_ensemble.denoiser.foreign.from_guided_diffusion import FLAGS
 
 Weights = dict[str, Tensor]
 

@@ -1,16 +1,8 @@
-"""Fine-tuning after contrastive pretraining (Chaitanya et al. 2020, arXiv 2006.10511): all weights are trained."""
+"""Fine-tuning after contrastive pretraining (Chaitanya et al. 2020, arXiv 2006.10511)."""
 
-from nnunet_diffusion_ensemble.contrastive_weights import GLOBAL, LOCAL, StartsFromContrastive
-from nnunet_diffusion_ensemble.plain_unet import PlainUNetTrainer
+from nnunet_diffusion_ensemble.training.contrastive.fine_tuning import (
+    GlobalContrastiveTrainer,
+    GlobalLocalContrastiveTrainer,
+)
 
-
-class GlobalContrastiveTrainer(StartsFromContrastive, PlainUNetTrainer):
-    """Starts with the encoder of `GlobalContrastivePretrainTrainer` and a fresh decoder."""
-
-    pretraining = GLOBAL
-
-
-class GlobalLocalContrastiveTrainer(StartsFromContrastive, PlainUNetTrainer):
-    """Starts with encoder and first decoder stages of `GlobalLocalContrastivePretrainTrainer`; the others are fresh."""
-
-    pretraining = LOCAL
+__all__ = ["GlobalContrastiveTrainer", "GlobalLocalContrastiveTrainer"]

@@ -1,6 +1,6 @@
 """The trainer of the package: one head on a pretrained denoiser, as the plans say (TEDM, arXiv 2311.07421)."""
 
-from nnunet_diffusion_ensemble.ensemble_training import TimestepTrainer
+from nnunet_diffusion_ensemble.training.timesteps import TimestepTrainer
 
 
 class DiffusionEnsembleTrainer(TimestepTrainer):

@@ -1,6 +1,6 @@
 """The baseline of the TEDM paper, but with nnU-Net's augmentation: the same U-Net, trained on the labels alone."""
 
-from nnunet_diffusion_ensemble.plain_unet import PlainUNetTrainer
+from nnunet_diffusion_ensemble.training.plain_unet import PlainUNetTrainer
 
 
 class ScratchTrainer(PlainUNetTrainer):

@@ -5,9 +5,7 @@ from functools import partial
 from typing import Any
 
 from nnunet_diffusion_ensemble.benchmark import domains as domains_module
-from nnunet_diffusion_ensemble.benchmark import evaluation
 from nnunet_diffusion_ensemble.benchmark.domains import Domain, Expected, Reading, check_domain
-from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
 from nnunet_diffusion_ensemble.benchmark.models import Run, check_models
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse
@@ -16,6 +14,8 @@ from nnunet_diffusion_ensemble.benchmark.records import as_written, read_record,
 from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
+from nnunet_diffusion_ensemble.evaluation import cases as evaluation
+from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 
 CHECKED = "checked.json"
 FIXED = ("unit", "nsd_tolerance", "mirroring", "tile_step_size", "timesteps")

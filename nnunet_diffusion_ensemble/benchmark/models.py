@@ -8,10 +8,16 @@ from typing import Any
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_diffusion_ensemble.benchmark.problems import Problem, in_one_line
+from nnunet_diffusion_ensemble.benchmark.problems import Problem
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
-from nnunet_diffusion_ensemble.prediction_folder import PredictionFolder
-from nnunet_diffusion_ensemble.trained_model import PredictionSettings, check_model, checkpoint_files, read_descriptions
+from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
+from nnunet_diffusion_ensemble.prediction.model import (
+    PredictionSettings,
+    check_model,
+    checkpoint_files,
+    read_descriptions,
+)
+from nnunet_diffusion_ensemble.system.messages import in_one_line
 
 NEEDED = ("labels", "file_ending")  # in dataset.json, besides the channels
 

@@ -9,10 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_diffusion_ensemble.atomic import whole_file
-from nnunet_diffusion_ensemble.benchmark.calibration import Reliability
 from nnunet_diffusion_ensemble.benchmark.domains import Domain
-from nnunet_diffusion_ensemble.benchmark.evaluation import EvaluatedCase, EvaluationSettings, evaluate_folder
 from nnunet_diffusion_ensemble.benchmark.models import Run
 from nnunet_diffusion_ensemble.benchmark.records import as_written, read_record, stamps, what_changed, write_record
 from nnunet_diffusion_ensemble.benchmark.results import (
@@ -23,10 +20,13 @@ from nnunet_diffusion_ensemble.benchmark.results import (
     ResultFolder,
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
-from nnunet_diffusion_ensemble.benchmark.summary import write_summary
-from nnunet_diffusion_ensemble.predict import predict_cases, prediction_settings
-from nnunet_diffusion_ensemble.prediction_folder import PredictionFolder
-from nnunet_diffusion_ensemble.trained_model import TrainedModel
+from nnunet_diffusion_ensemble.evaluation.calibration import Reliability
+from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, EvaluationSettings, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.summary import write_summary
+from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel
+from nnunet_diffusion_ensemble.prediction.predict import predict_cases, prediction_settings
+from nnunet_diffusion_ensemble.system.atomic import whole_file
 
 PREDICTED_FROM, EVALUATED_FROM = "predicted_from.json", "evaluated_from.json"
 SUMMARY = "summary.json"

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nnunet_diffusion_ensemble.atomic import whole_file
 from nnunet_diffusion_ensemble.benchmark.results import PROBLEM_COLUMNS
-from nnunet_diffusion_ensemble.unlabelled_cases import raise_listing
+from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.messages import raise_listing
 
 NUM_LISTED = 20
 
@@ -29,14 +29,6 @@ class Problem:
 
     def __str__(self) -> str:
         return ": ".join(filter(None, (self.model, self.domain, self.case, self.problem)))
-
-
-def in_one_line(error: BaseException) -> str:
-    """What an error says, with its kind where it was not written for users."""
-    text = " ".join(str(error).split())
-    return (
-        text if isinstance(error, (ValueError, OSError, RuntimeError)) and text else f"{type(error).__name__}: {text}"
-    )
 
 
 def refuse(problems: Sequence[Problem], headline: str) -> None:

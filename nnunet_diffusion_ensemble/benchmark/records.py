@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_diffusion_ensemble.atomic import write_text
+from nnunet_diffusion_ensemble.system.atomic import write_text
 
 NUM_NAMED = 3
 

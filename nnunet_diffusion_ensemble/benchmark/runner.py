@@ -9,16 +9,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nnunet_diffusion_ensemble.atomic import whole_file
 from nnunet_diffusion_ensemble.benchmark.checks import check
 from nnunet_diffusion_ensemble.benchmark.models import where
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
-from nnunet_diffusion_ensemble.benchmark.problems import Problem, in_one_line, refuse, write_problems
+from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse, write_problems
 from nnunet_diffusion_ensemble.benchmark.progress import Progress, Report, silent
 from nnunet_diffusion_ensemble.benchmark.results import CALIBRATION, RESULTS, ResultFolder
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
-from nnunet_diffusion_ensemble.trained_model import TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
+from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.messages import in_one_line
 
 LOCK = ".lock"
 WAIT_SECONDS = 2.0

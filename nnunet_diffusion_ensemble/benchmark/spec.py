@@ -20,7 +20,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
+from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 
 LONGEST_NAME = 100
 BASE = "base"  # in the context of validation: the folder that relative paths start from

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nnunet_diffusion_ensemble.atomic import write_text
 from nnunet_diffusion_ensemble.benchmark.spec import BASE, BenchmarkSpec, DomainSpec, ModelSpec, nearest
-from nnunet_diffusion_ensemble.unlabelled_cases import raise_listing
+from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.messages import raise_listing
 
 SEEDS, FOLDS = "seeds", "folds"
 DEPTH = 6  # of the deepest value, models -> 0 -> seeds -> 0 -> 0; keeps aliases of aliases from exploding

@@ -5,7 +5,7 @@ from importlib import import_module
 from typing import Any
 
 try:
-    from nnunet_diffusion_ensemble.register import TRAINERS
+    from nnunet_diffusion_ensemble.nnunet.register import TRAINERS
 except ModuleNotFoundError:  # An error here would also end the look-ups of other people's trainers.
     warnings.warn(
         f"nnUNet_extTrainer holds {__file__}, but nnunet-diffusion-ensemble is not installed here. "

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from nnunet_diffusion_ensemble.benchmark.comparison import ALPHA
 from nnunet_diffusion_ensemble.report.tables import format_p, format_value
 from nnunet_diffusion_ensemble.report.view import View
+from nnunet_diffusion_ensemble.statistics.comparison import ALPHA
 
 
 @dataclass(frozen=True)

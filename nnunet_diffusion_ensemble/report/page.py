@@ -10,8 +10,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from nnunet_diffusion_ensemble.report.drawing import Picture
-from nnunet_diffusion_ensemble.report.gallery import GalleryGroup
+from nnunet_diffusion_ensemble.report.figures.drawing import Picture
+from nnunet_diffusion_ensemble.report.figures.gallery import GalleryGroup
 from nnunet_diffusion_ensemble.report.tables import Table
 
 LONG_TABLE = 50  # rows; longer ones are folded

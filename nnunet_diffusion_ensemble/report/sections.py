@@ -6,19 +6,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from nnunet_diffusion_ensemble.benchmark.comparison import ALPHA
-from nnunet_diffusion_ensemble.benchmark.comparison import COLUMNS as COMPARED
-from nnunet_diffusion_ensemble.benchmark.describe import GROUP_COLUMNS, describe
-from nnunet_diffusion_ensemble.benchmark.domain_gap import COLUMNS as GAPS
-from nnunet_diffusion_ensemble.report.calibration_plot import calibration_pictures
-from nnunet_diffusion_ensemble.report.curves import label_efficiency_pictures, timestep_pictures
-from nnunet_diffusion_ensemble.report.distributions import box_pictures, gap_pictures
+from nnunet_diffusion_ensemble.report.figures.calibration_plot import calibration_pictures
+from nnunet_diffusion_ensemble.report.figures.curves import label_efficiency_pictures, timestep_pictures
+from nnunet_diffusion_ensemble.report.figures.distributions import box_pictures, gap_pictures
+from nnunet_diffusion_ensemble.report.figures.gallery import galleries
 from nnunet_diffusion_ensemble.report.findings import Statistics, caveats, findings, leaders
-from nnunet_diffusion_ensemble.report.gallery import galleries
 from nnunet_diffusion_ensemble.report.overview import provenance, tested
 from nnunet_diffusion_ensemble.report.page import Section
 from nnunet_diffusion_ensemble.report.tables import Table, format_p, format_value, make_tables
 from nnunet_diffusion_ensemble.report.view import View
+from nnunet_diffusion_ensemble.statistics.comparison import ALPHA
+from nnunet_diffusion_ensemble.statistics.comparison import COLUMNS as COMPARED
+from nnunet_diffusion_ensemble.statistics.describe import GROUP_COLUMNS, describe
+from nnunet_diffusion_ensemble.statistics.domain_gap import COLUMNS as GAPS
 
 
 @dataclass(frozen=True)

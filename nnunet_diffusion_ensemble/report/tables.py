@@ -8,16 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_diffusion_ensemble.atomic import whole_file
-from nnunet_diffusion_ensemble.benchmark.bootstrap import DEFAULT
-from nnunet_diffusion_ensemble.benchmark.comparison import ALPHA, compare_models
-from nnunet_diffusion_ensemble.benchmark.describe import COUNT_COLUMNS, GROUP_COLUMNS, describe
-from nnunet_diffusion_ensemble.benchmark.domain_gap import domain_gaps
-from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
-from nnunet_diffusion_ensemble.benchmark.ranking import rank_models
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 from nnunet_diffusion_ensemble.report.latex import longtable
+from nnunet_diffusion_ensemble.statistics.bootstrap import DEFAULT
+from nnunet_diffusion_ensemble.statistics.comparison import ALPHA, compare_models
+from nnunet_diffusion_ensemble.statistics.describe import COUNT_COLUMNS, GROUP_COLUMNS, describe
+from nnunet_diffusion_ensemble.statistics.domain_gap import domain_gaps
+from nnunet_diffusion_ensemble.statistics.ranking import rank_models
+from nnunet_diffusion_ensemble.system.atomic import whole_file
 
 UNDEFINED = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

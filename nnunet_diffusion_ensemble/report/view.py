@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from nnunet_diffusion_ensemble.benchmark.metrics import METRICS, Metric
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults, as_name
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
+from nnunet_diffusion_ensemble.evaluation.metrics import METRICS, Metric
 
 MAX_LABELS = 4
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import matplotlib
 
-from nnunet_diffusion_ensemble.atomic import whole_file
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults
-from nnunet_diffusion_ensemble.report.drawing import STYLE
+from nnunet_diffusion_ensemble.report.figures.drawing import STYLE
 from nnunet_diffusion_ensemble.report.page import render
 from nnunet_diffusion_ensemble.report.sections import all_sections
 from nnunet_diffusion_ensemble.report.tables import write_tables
 from nnunet_diffusion_ensemble.report.view import ReportOptions, View, choose
+from nnunet_diffusion_ensemble.system.atomic import whole_file
 
 COMMAND = "nnunet-diffusion report RESULTS"
 PAGE, FIGURES, TABLES = "report.html", "figures", "tables"

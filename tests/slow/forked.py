@@ -17,7 +17,7 @@ IMPORTED = [
     "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
     "nnunetv2.inference.predict_from_raw_data",
     "nnunetv2.run.run_training",
-    "nnunet_diffusion_ensemble.plan",
+    "nnunet_diffusion_ensemble.planning.plan",
     "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
     "nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer",
 ]

@@ -17,7 +17,7 @@ import pytest
 from forked import ForkedCommand, is_console_script
 from PIL import Image
 
-from nnunet_diffusion_ensemble.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, check
+from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, check
 
 PRETRAIN, ENSEMBLE = "DiffusionPretrainTrainer", "DiffusionEnsembleTrainer"
 EXTERNAL = {EXTERNAL_VARIABLE: str(EXTERNAL_FOLDER)}  # finds our trainers without registration

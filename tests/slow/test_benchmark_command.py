@@ -11,10 +11,10 @@ from benchmark_inputs import make_domain, make_spec, snapshot
 from nnunet_commands import Workplace
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_diffusion_ensemble.benchmark.metrics import METRICS
 from nnunet_diffusion_ensemble.benchmark.results import read_results
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
+from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 
 pytestmark = pytest.mark.slow
 KINDS: dict[str, dict[str, Any]] = {

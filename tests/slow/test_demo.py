@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 TINY = """
 import sys
 from pathlib import Path
-from nnunet_diffusion_ensemble.cli_demo import DemoOptions, run_demo
+from nnunet_diffusion_ensemble.demo.steps import DemoOptions, run_demo
 sizes = dict(pretrain=True, base_features=4, pretraining_epochs=7, pretraining_iterations=10, pretraining_batch_size=4)
 sizes |= dict(epochs=1, iterations=10, unlabelled_images=12, cases_per_hospital=3)
 sys.exit(run_demo(Path(sys.argv[1]), DemoOptions(**sizes)))

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from nnunet_commands import DATA
 
-from nnunet_diffusion_ensemble.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE
+from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE
 
 HIPPOCAMPUS = DATA / "hippocampus"
 LABELS = {"background": 0, "anterior": 1, "posterior": 2}

@@ -147,7 +147,7 @@ def train_on_fixed_data(trainer_and_plans: str) -> dict[str, Any]:
 
 def wait_for_the_first(_: str) -> list[str]:
     """The first process takes longer than a collective operation may."""
-    from nnunet_diffusion_ensemble.processes import from_first_process
+    from nnunet_diffusion_ensemble.training.processes import from_first_process
 
     dist.init_process_group("gloo", timeout=SHORT_TIMEOUT)
 

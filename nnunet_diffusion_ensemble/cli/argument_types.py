@@ -1,0 +1,20 @@
+"""Types of the command line's arguments, and arguments that several commands have."""
+
+import argparse
+
+DENOISER_HELP = "checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer, or name of a shipped denoiser"
+
+
+def positive(text: str) -> int:
+    """A whole number above zero."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
+    return value
+
+
+def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name a data set and its plans."""
+    parser.add_argument("-d", "--dataset", type=int, required=True, help="number of the data set")
+    parser.add_argument("-p", "--plans-name", default="nnUNetDiffusionEnsemblePlans", help="name of the plans")
+    parser.add_argument("--num-processes", "-np", type=int, default=8, help="processes of preprocessing")

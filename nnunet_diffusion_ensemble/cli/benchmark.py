@@ -1,0 +1,94 @@
+"""`nnunet-diffusion benchmark`: what it shows while it runs."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_diffusion_ensemble.cli.argument_types import positive
+
+if TYPE_CHECKING:
+    from nnunet_diffusion_ensemble.benchmark.progress import Progress
+    from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
+    from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+
+HELP = "test trained models on several hospitals: predictions, metrics, tables"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the subcommand."""
+    parser.add_argument("spec", type=Path, metavar="SPEC.yaml", help="what to test: docs/benchmark.md")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be done, and stop")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu", "mps"), help="of prediction, instead of the specification's"
+    )
+    parser.add_argument("--num-processes", type=positive, help="of evaluation, instead of the specification's")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the benchmark, or says what it would do."""
+    from nnunet_diffusion_ensemble.benchmark.runner import work_to_do
+    from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+    from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
+
+    changes = {name: getattr(args, name) for name in ("device", "num_processes") if getattr(args, name) is not None}
+    spec = BenchmarkSpec.model_validate(read_spec(args.spec).model_dump() | changes)
+    if not args.dry_run:
+        run_and_show(spec)
+        return 0
+    with Screen() as screen:
+        for line in work_to_do(spec, screen):
+            print(line)
+    return 0
+
+
+def run_and_show(spec: "BenchmarkSpec") -> "ResultFolder":
+    """Runs a benchmark and says where its results lie."""
+    from nnunet_diffusion_ensemble.benchmark.results import PROBLEMS, read_table
+    from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark
+
+    with Screen() as screen:
+        output = run_benchmark(spec, screen)
+    num_problems = len(read_table(output.problems_file))
+    left_out = f" {num_problems} problem(s), see {PROBLEMS}." if num_problems else ""
+    print(f"Wrote {output.results_file}.{left_out} Next: nnunet-diffusion report {output.folder}")
+    return output
+
+
+class Screen:
+    """A bar for each step on a terminal, and a line for each step that is done."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._note = ""
+
+    def __enter__(self) -> "Screen":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def __call__(self, progress: "Progress") -> None:
+        """Shows it."""
+        from tqdm import tqdm
+
+        if progress.note and progress.note != self._note:
+            self._note = progress.note
+            tqdm.write(progress.note)
+        if not progress.total:
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=progress.total, desc=_described(progress), unit="case", leave=False, disable=None)
+        self._bar.update()
+        if progress.done == progress.total:
+            self._close()
+            tqdm.write(f"{_described(progress)}: {progress.total} case(s)")
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+
+
+def _described(progress: "Progress") -> str:
+    pairs = f" ({progress.pairs_done} of {progress.num_pairs} done)" if progress.num_pairs else ""
+    return f"{progress.step.capitalize()} {progress.what}{pairs}"

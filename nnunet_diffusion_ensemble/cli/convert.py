@@ -1,0 +1,53 @@
+"""`nnunet-diffusion convert`: turn folders of PNGs into an nnU-Net data set."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+HELP = "turn folders of PNGs into an nnU-Net data set"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the subcommand."""
+    parser.add_argument("dataset", help="name of the new data set, e.g. Dataset001_Lungs, made in nnUNet_raw")
+    parser.add_argument("--images", type=Path, help="folder of images with masks")
+    parser.add_argument("--masks", type=Path, help="folder of their masks, of the same names")
+    parser.add_argument("--mask-suffix", default="", help="what mask names have after the image's name, e.g. _mask")
+    parser.add_argument("--labels", nargs="+", metavar="NAME=VALUE", help="values in the masks, e.g. lung=255")
+    parser.add_argument("--unlabelled", type=Path, nargs="+", default=[], help="folders of images without masks")
+    parser.add_argument("--test-images", type=Path, help="folder of images for imagesTs")
+    parser.add_argument("--resize", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="new size in pixels")
+    parser.add_argument("--channel-name", help="name in dataset.json; decides nnU-Net's normalisation")
+    parser.add_argument("--overwrite", action="store_true", help="replace a data set of this name")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts, and reports what was written."""
+    from nnunet_diffusion_ensemble.data.convert import convert, dataset_folder
+
+    report = convert(
+        args.images,
+        args.masks,
+        args.unlabelled,
+        dataset_folder(args.dataset),
+        labels=_named_values(args.labels),
+        mask_suffix=args.mask_suffix,
+        channel_name=args.channel_name,
+        resize=tuple(args.resize) if args.resize else None,
+        test_images=args.test_images,
+        overwrite=args.overwrite,
+    )
+    print(report)
+    return 0
+
+
+def _named_values(pairs: Sequence[str] | None) -> dict[str, int] | None:
+    if not pairs:
+        return None
+    values = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not value.isdigit():
+            raise ValueError(f"--labels takes NAME=VALUE with the value in the masks, e.g. lung=255; got {pair!r}.")
+        values[name] = int(value)
+    return values

@@ -1,0 +1,29 @@
+"""`nnunet-diffusion export`: write a denoiser to pass on: averaged weights and plans only."""
+
+import argparse
+from pathlib import Path
+
+HELP = "write a denoiser to pass on: averaged weights and plans only"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the subcommand."""
+    parser.add_argument("checkpoint", help="checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer")
+    parser.add_argument("output", type=Path, help="file to write, e.g. DENOISER.pth")
+    parser.add_argument("--half", action="store_true", help="parameters in float16: half the size")
+    parser.add_argument("--timestep", type=int, help="instead, for nnUNetTrainer -pretrained_weights: the U-Net at it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the file and says how large it is."""
+    from nnunet_diffusion_ensemble.denoiser.export import export_denoiser, export_folded
+    from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
+
+    if args.timestep is None:
+        export_denoiser(denoiser_file(args.checkpoint), args.output, args.half)
+    else:
+        export_folded(denoiser_file(args.checkpoint), args.output, args.timestep, args.half)
+    print(f"Wrote {args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
+    if args.timestep is not None:
+        print(f"Next: nnUNetv2_train ID CONFIGURATION FOLD -p PLANS -pretrained_weights {args.output}")
+    return 0

@@ -1,0 +1,66 @@
+"""The parser of `nnunet-diffusion`. Each command imports what it needs when it runs, so that help comes at once."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from nnunet_diffusion_ensemble import __version__
+from nnunet_diffusion_ensemble.cli import (
+    benchmark,
+    convert,
+    demo,
+    export,
+    few_label,
+    plan,
+    predict,
+    preprocess,
+    register,
+    report,
+    sample,
+    train,
+)
+from nnunet_diffusion_ensemble.system.child_processes import INTERRUPTED
+
+COMMANDS = {
+    "register": register,
+    "convert": convert,
+    "plan": plan,
+    "preprocess": preprocess,
+    "train": train,
+    "predict": predict,
+    "sample": sample,
+    "export": export,
+    "benchmark": benchmark,
+    "report": report,
+    "few-label": few_label,
+    "demo": demo,
+}
+USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `nnunet-diffusion` with all its subcommands."""
+    parser = argparse.ArgumentParser(prog="nnunet-diffusion", description="Diffusion ensembles as an nnU-Net plugin.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        command.set_defaults(run=module.run)
+        module.add_arguments(command)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; a user's mistake ends with its message and exit status 2, Ctrl-C with 130."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    args = build_parser().parse_args(arguments)
+    args.command_line = shlex.join(["nnunet-diffusion", *arguments])  # for what is written to say how it was made
+    try:
+        return args.run(args)
+    except USER_ERRORS as error:
+        print(f"nnunet-diffusion: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nnunet-diffusion: interrupted", file=sys.stderr)
+        return INTERRUPTED

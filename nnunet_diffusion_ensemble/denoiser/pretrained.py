@@ -1,0 +1,235 @@
+"""Finding a pretrained denoiser, checking that it fits, and loading it into the segmentation network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import Tensor, nn
+
+from nnunet_diffusion_ensemble.denoiser.channels import adapt_channels
+from nnunet_diffusion_ensemble.denoiser.model import Denoiser
+from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+
+PREFIX = "denoiser."
+# One convolution, which the state dict of nnU-Net's building block holds under two names.
+STEM_WEIGHTS = tuple(f"{PREFIX}unet.encoder.stem.convs.0.{name}.weight" for name in ("conv", "all_modules.0"))
+OUTPUT = f"{PREFIX}unet.output"
+TRAINER_NAME = "DiffusionPretrainTrainer"
+COMPARED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_blocks_per_stage")
+
+
+def find_pretrained_checkpoint(
+    results_folder: Path, plans_name: str, configuration: str, fold: int | str, from_plans: str | None
+) -> Path:
+    """The checkpoint to start from: the one named in the plans, else the pretraining of this fold, else of fold `all`.
+
+    Args:
+        results_folder: folder of the data set in `nnUNet_results`.
+        plans_name: `plans_name` of the plans.
+        configuration: e.g. `2d`.
+        fold: the fold that is trained.
+        from_plans: `diffusion.pretrained_checkpoint` of the plans: a file, or the name of a shipped denoiser.
+
+    Raises:
+        FileNotFoundError: if there is none; the message says which command makes one.
+    """
+    if from_plans is not None:
+        try:
+            return denoiser_file(from_plans)
+        except (FileNotFoundError, ValueError) as error:
+            raise FileNotFoundError(f"The plans name {from_plans} as pretrained_checkpoint. {error}") from error
+    return finished_pretraining(results_folder, TRAINER_NAME, plans_name, configuration, fold, "denoiser")
+
+
+def finished_pretraining(
+    results_folder: Path, trainer_name: str, plans_name: str, configuration: str, fold: int | str, what: str
+) -> Path:
+    """The final checkpoint of the pretraining of this fold, else of fold `all`.
+
+    Args:
+        trainer_name: the trainer of the pretraining.
+        what: what it pretrains, in a word.
+
+    Others as in `find_pretrained_checkpoint`.
+
+    Raises:
+        FileNotFoundError: if there is none; the message says which command makes one.
+    """
+    trained = results_folder / f"{trainer_name}__{plans_name}__{configuration}"
+    folders = [trained / f"fold_{f}" for f in dict.fromkeys((fold, "all"))]
+    for folder in folders:
+        if (folder / "checkpoint_final.pth").is_file():
+            return folder / "checkpoint_final.pth"
+    command = f"nnUNetv2_train {results_folder.name} {configuration} all -tr {trainer_name} -p {plans_name}"
+    unfinished = [str(f) for folder in folders for f in sorted(folder.glob("checkpoint_*.pth"))]
+    if unfinished:
+        raise FileNotFoundError(
+            f"Pretraining of the {what} has not finished; there is only {', '.join(unfinished)}. Finish it with\n"
+            f"  {command} --c\nor use it as it is with -pretrained_weights FILE."
+        )
+    raise FileNotFoundError(
+        f"No pretrained {what}: looked for checkpoint_final.pth in {', '.join(map(str, folders))}. Make one with\n"
+        f"  {command}\nor name one with -pretrained_weights FILE."
+    )
+
+
+@dataclass(frozen=True)
+class PretrainedDenoiser:
+    """A denoiser as a checkpoint holds it.
+
+    Attributes:
+        file: the checkpoint.
+        weights: parameters and buffers under the names that they have in the segmentation network.
+        plans: plans it was trained with.
+        configuration_name: e.g. `2d`.
+        configuration: the configuration of that name.
+    """
+
+    file: Path
+    weights: dict[str, Tensor]
+    plans: Mapping[str, Any]
+    configuration_name: str
+    configuration: Mapping[str, Any]
+
+    @property
+    def architecture(self) -> Mapping[str, Any]:
+        """`architecture` of its configuration of the plans."""
+        return self.configuration["architecture"]
+
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        return tuple(self.configuration["patch_size"])
+
+    @property
+    def channels(self) -> int:
+        """Image channels."""
+        return self.weights[f"{PREFIX}input_scale"].shape[1]
+
+    @property
+    def is_trained(self) -> bool:
+        return bool(self.weights[f"{PREFIX}trained_iterations"] != 0)
+
+    @property
+    def settings(self) -> DenoiserSettings:
+        """Diffusion process and input scaling."""
+        return DenoiserSettings.from_plans(self.configuration)
+
+    def module(self) -> Denoiser:
+        """The denoiser itself, in eval mode on the CPU, all weights in float32."""
+        denoiser = Denoiser(self.architecture, self.channels, self.settings)
+        denoiser.load_state_dict({name.removeprefix(PREFIX): value for name, value in self.weights.items()})
+        return denoiser.eval()
+
+
+def read_pretrained(file: Path) -> PretrainedDenoiser:
+    """Reads the denoiser in a checkpoint of `DiffusionPretrainTrainer`, or of a trainer that left it frozen.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no such checkpoint; the message says what it is.
+    """
+    checkpoint = read_checkpoint(file)
+    weights = {k: v for k, v in checkpoint["network_weights"].items() if k.startswith(PREFIX)}
+    if not weights:
+        raise ValueError(
+            f"{file} holds no denoiser: it was written by {checkpoint['trainer_name']}. "
+            f"Name a checkpoint of {TRAINER_NAME}."
+        )
+    arguments = checkpoint["init_args"]
+    manager, name = PlansManager(arguments["plans"]), arguments["configuration"]
+    configuration = manager.get_configuration(name).configuration
+    was_fine_tuned = configuration[PLANS_KEY].get("training", {}).get("fine_tune_denoiser", False)
+    if was_fine_tuned and checkpoint["trainer_name"] != TRAINER_NAME:
+        raise ValueError(
+            f"{file} holds a denoiser that {checkpoint['trainer_name']} has fine-tuned for segmentation: it does not "
+            f"denoise any more. Name the checkpoint of {TRAINER_NAME} that it was made from."
+        )
+    return PretrainedDenoiser(file, weights, manager.plans, name, configuration)
+
+
+def load_denoiser(
+    network: nn.Module, checkpoint_file: Path, architecture: Mapping[str, Any], adapt_channels: bool = False
+) -> str | None:
+    """Loads the weights of a pretrained denoiser, with its schedule and its input scaling.
+
+    Args:
+        network: network with a part named `denoiser`.
+        checkpoint_file: checkpoint of `DiffusionPretrainTrainer`.
+        architecture: `architecture` of the network's own configuration of the plans, to say what differs.
+        adapt_channels: whether a denoiser of ours with another number of image channels is adapted, or refused.
+
+    Returns:
+        How the denoiser was adapted, if it was.
+
+    Raises:
+        ValueError: if the file is no such checkpoint or the denoiser does not fit; the message says what differs.
+    """
+    denoiser = read_pretrained(checkpoint_file)
+    weights, note = denoiser.weights, None
+    own = {k: v for k, v in network.state_dict().items() if k.startswith(PREFIX)}
+    channels = own[f"{PREFIX}input_scale"].shape[1]
+    if adapt_channels and channels != denoiser.channels and denoiser.settings.library is None:
+        weights = with_channels(weights, channels)
+        note = (
+            f"The denoiser was trained on images with {denoiser.channels} channel(s), these have {channels}: each "
+            f"channel gets the mean weights of its first convolution times {denoiser.channels}/{channels}, and of its "
+            "last one."
+        )
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
+        differences = _architecture_differences(architecture, denoiser.architecture)
+        differences += _shape_differences(own, weights)
+        raise ValueError(
+            f"The denoiser in {checkpoint_file} does not fit this network:\n  "
+            + "\n  ".join(differences[:6])
+            + "\nPretrain one with these plans, or plan for it with nnunet-diffusion plan --denoiser."
+        )
+    network.load_state_dict(weights, strict=False)
+    return note
+
+
+def with_channels(weights: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
+    """Weights of a denoiser for another number of image channels, all of which it scales alike.
+
+    Raises:
+        ValueError: it scales its channels differently, so that none of its scales is that of a new channel.
+    """
+    adapted = adapt_channels(weights, STEM_WEIGHTS, OUTPUT, channels)
+    old = weights[f"{PREFIX}input_scale"].shape[1]
+    for name in (f"{PREFIX}input_scale", f"{PREFIX}input_shift"):
+        if not torch.equal(weights[name], weights[name][:, :1].expand_as(weights[name])):
+            values = weights[name].flatten().tolist()
+            raise ValueError(
+                f"The denoiser's {name.removeprefix(PREFIX)} differs between its {old} channels ({values}), so it "
+                f"cannot be adapted to {channels} channel(s)."
+            )
+        adapted[name] = weights[name][:, :1].repeat_interleave(channels, dim=1)
+    return adapted
+
+
+def _architecture_differences(own: Mapping[str, Any], pretrained: Mapping[str, Any]) -> list[str]:
+    ours, theirs = own["arch_kwargs"], pretrained["arch_kwargs"]
+    return [
+        f"{name}: {theirs.get(name)} in the checkpoint, {ours.get(name)} in these plans"
+        for name in COMPARED
+        if theirs.get(name) != ours.get(name)
+    ]
+
+
+def _shape_differences(own: Mapping[str, Tensor], pretrained: Mapping[str, Tensor]) -> list[str]:
+    channels = [tuple(weights[f"{PREFIX}input_scale"].shape)[1] for weights in (pretrained, own)]
+    if channels[0] != channels[1]:
+        return [f"image channels: {channels[0]} in the checkpoint, {channels[1]} in this data set"]
+    return [
+        f"{name}: {_shape(pretrained, name)} in the checkpoint, {_shape(own, name)} here"
+        for name in dict.fromkeys([*own, *pretrained])
+        if _shape(own, name) != _shape(pretrained, name)
+    ]
+
+
+def _shape(weights: Mapping[str, Tensor], name: str) -> str:
+    return str(tuple(weights[name].shape)) if name in weights else "missing"

@@ -1,0 +1,1 @@
+"""U-Nets that denoise: ours, and those of other libraries."""

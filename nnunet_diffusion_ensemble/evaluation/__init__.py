@@ -1,0 +1,1 @@
+"""Evaluation of predictions, case by case."""

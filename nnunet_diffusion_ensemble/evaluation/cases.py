@@ -1,0 +1,245 @@
+"""Evaluation of a folder of predictions, case after case: numbers leave the processes, images never do."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK as sitk
+from nnunetv2.evaluation.evaluate_predictions import region_or_label_to_mask
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
+from nnunet_diffusion_ensemble.evaluation.calibration import Reliability, brier, reliability
+from nnunet_diffusion_ensemble.evaluation.labels import EvaluatedLabel, evaluated_labels, ignore_label
+from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
+from nnunet_diffusion_ensemble.evaluation.overlap import Counts, count_pixels, overlap
+from nnunet_diffusion_ensemble.evaluation.surface import SURFACE, surface_metrics
+from nnunet_diffusion_ensemble.prediction.folder import PROBABILITY, TIMESTEPS, PredictionFolder, folder_name
+from nnunet_diffusion_ensemble.system.messages import in_one_line, raise_listing
+from nnunet_diffusion_ensemble.system.workers import map_in_order
+
+TIMESTEP_FOLDER = re.compile(r"t(\d{3,})")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured; fields as in `BenchmarkSpec`."""
+
+    metrics: tuple[str, ...] = tuple(METRICS)
+    unit: Literal["mm", "px"] = "mm"
+    nsd_tolerance: float = 2.0
+    timesteps: bool = True
+    num_processes: int = 2
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown:
+            raise ValueError(f"Unknown metrics {', '.join(unknown)}. There are {', '.join(METRICS)}.")
+        if not self.metrics:
+            raise ValueError(f"Name at least one metric of {', '.join(METRICS)}.")
+        if self.unit not in ("mm", "px"):
+            raise ValueError(f"The unit is mm or px, got {self.unit}.")
+        if self.num_processes < 1:
+            raise ValueError(f"At least one process evaluates, got {self.num_processes}.")
+
+    def of_kind(self, kind: str) -> list[str]:
+        return [name for name in self.metrics if METRICS[name].kind == kind]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value: of the model's own prediction if `timestep` is None; NaN where the metric is undefined."""
+
+    case: str
+    timestep: int | None
+    label: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class EvaluatedCase:
+    """All numbers of a case.
+
+    Attributes:
+        case: its name.
+        reference_file: what it was compared with.
+        prediction_file: the model's segmentation.
+        scores: of the model's prediction label by label, then Dice of each timestep.
+        counts: pixels by label or region, for nnU-Net's summary.json.
+        reliability: sums for calibration curves by name of the label; only with metrics of calibration.
+    """
+
+    case: str
+    reference_file: Path
+    prediction_file: Path
+    scores: tuple[Score, ...]
+    counts: Mapping[int | tuple[int, ...], Counts]
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
+
+
+def evaluate_folder(
+    prediction: Path,
+    cases: Mapping[str, Path],
+    dataset_json: Mapping[str, Any],
+    reader_writer: BaseReaderWriter,
+    settings: EvaluationSettings,
+) -> Iterator[EvaluatedCase]:
+    """Evaluates what `nnunet-diffusion predict` wrote.
+
+    Args:
+        prediction: its folder.
+        cases: names of the cases to evaluate and the files of their references.
+        dataset_json: of the model, for labels, regions, ignore label and the ending of files.
+        reader_writer: nnU-Net's, of the plans.
+        settings: what is measured.
+
+    Returns:
+        the cases in their order, whatever the number of processes. Little is kept of them meanwhile.
+
+    Raises:
+        ValueError: files are missing, cannot be read or do not go together; they are named.
+        NotImplementedError: calibration, for a reader that turns images into another orientation.
+    """
+    if not cases:
+        raise ValueError(f"There are no cases to evaluate in {prediction}.")
+    ending, wants_calibration = dataset_json["file_ending"], bool(settings.of_kind("calibration"))
+    evaluator = _Evaluator(
+        prediction,
+        evaluated_labels(dataset_json),
+        ignore_label(dataset_json),
+        ending,
+        PredictionFolder(prediction, ending, reader_writer).map_ending if wants_calibration else "",
+        _timesteps(prediction) if settings.timesteps else (),
+        reader_writer,
+        settings,
+    )
+    files = [*cases.values(), *(file for case in cases for file in evaluator.files(case))]
+    missing = [str(file) for file in files if not file.is_file()]
+    raise_listing(f"These files are missing for the evaluation of {prediction}:", missing)
+    imported = [__name__, *(["monai.metrics.utils"] if settings.of_kind("surface") else [])]
+    return map_in_order(evaluator, cases.items(), min(settings.num_processes, len(cases)), imported)
+
+
+@dataclass(frozen=True)
+class _Evaluator:
+    """Evaluates one case; all that the processes need to know."""
+
+    prediction: Path
+    labels: tuple[EvaluatedLabel, ...]
+    ignore: int | None
+    file_ending: str
+    map_ending: str
+    timesteps: tuple[int, ...]
+    reader_writer: BaseReaderWriter
+    settings: EvaluationSettings
+
+    def files(self, case: str) -> list[Path]:
+        """All that is read of the prediction of a case."""
+        probabilities = [self._probability_file(case, label) for label in self.labels if self._needs("calibration")]
+        return [self._segmentation_file(case), *probabilities, *(self._timestep_file(case, t) for t in self.timesteps)]
+
+    def __call__(self, item: tuple[str, Path]) -> EvaluatedCase:
+        case, reference_file = item
+        reference, spacing = self._read(reference_file)
+        ignored = None if self.ignore is None else reference == self.ignore
+        segmentation, predicted_spacing = self._read(self._segmentation_file(case), like=reference)
+        if self._needs("surface") and not np.allclose(spacing, predicted_spacing, rtol=1e-3):
+            raise ValueError(
+                f"{self._segmentation_file(case)} has the spacing {predicted_spacing}, its reference {reference_file} "
+                f"{spacing} mm. Correct the one that is wrong, or measure in pixels (unit: px)."
+            )
+        scores, counts, sums = [], {}, {}
+        for label in self.labels:
+            mask, predicted = (region_or_label_to_mask(image, label.value) for image in (reference, segmentation))
+            counts[label.value] = count_pixels(mask, predicted, ignored)
+            values = {name: overlap(name, counts[label.value]) for name in self.settings.of_kind("overlap")}
+            if self._needs("surface"):
+                values |= self._surface(mask, predicted, ignored, spacing)
+            if self._needs("calibration"):
+                of_label, sums[label.name] = self._calibration(case, label, mask, ignored)
+                values |= of_label
+            scores += [Score(case, None, label.name, name, values[name]) for name in self.settings.metrics]
+        for timestep in self.timesteps:
+            scores += self._timestep(case, timestep, reference, ignored)
+        return EvaluatedCase(case, reference_file, self._segmentation_file(case), tuple(scores), counts, sums)
+
+    def _needs(self, kind: str) -> bool:
+        return bool(self.settings.of_kind(kind))
+
+    def _surface(
+        self, reference: np.ndarray, prediction: np.ndarray, ignored: np.ndarray | None, spacing: Sequence[float]
+    ) -> dict[str, float]:
+        if ignored is not None:  # belongs to neither mask, as in MONAI
+            if ignored.all():
+                return dict.fromkeys(SURFACE, math.nan)
+            reference, prediction = reference & ~ignored, prediction & ~ignored
+        return surface_metrics(reference, prediction, spacing, self.settings.nsd_tolerance)
+
+    def _calibration(
+        self, case: str, label: EvaluatedLabel, reference: np.ndarray, ignored: np.ndarray | None
+    ) -> tuple[dict[str, float], Reliability]:
+        file = self._probability_file(case, label)
+        with _readable(file):
+            probability = _without_single_slice(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))
+            _check_shape(probability, reference)
+            if ignored is not None:
+                probability, reference = probability[~ignored], reference[~ignored]
+            sums = reliability(probability, reference)
+            return {"ECE": sums.expected_calibration_error, "Brier": brier(probability, reference)}, sums
+
+    def _timestep(self, case: str, timestep: int, reference: np.ndarray, ignored: np.ndarray | None) -> Iterator[Score]:
+        segmentation, _ = self._read(self._timestep_file(case, timestep), like=reference)
+        for label in self.labels:
+            mask, predicted = (region_or_label_to_mask(image, label.value) for image in (reference, segmentation))
+            yield Score(case, timestep, label.name, "Dice", overlap("Dice", count_pixels(mask, predicted, ignored)))
+
+    def _read(self, file: Path, like: np.ndarray | None = None) -> tuple[np.ndarray, tuple[float, ...]]:
+        """A label map (rows, columns) or (slices, rows, columns), and the spacing of its axes in the unit."""
+        with _readable(file):
+            channels, properties = self.reader_writer.read_seg(str(file))
+            if len(channels) != 1:
+                raise ValueError(f"{len(channels)} channels, a label map has one")
+            labels = _without_single_slice(channels[0])
+            if like is not None:
+                _check_shape(labels, like)
+        spacing = properties["spacing"][-labels.ndim :] if self.settings.unit == "mm" else [1] * labels.ndim
+        return labels, tuple(map(float, spacing))
+
+    def _segmentation_file(self, case: str) -> Path:
+        return self.prediction / f"{case}{self.file_ending}"
+
+    def _timestep_file(self, case: str, timestep: int) -> Path:
+        return self.prediction / TIMESTEPS / f"t{timestep:03d}" / f"{case}{self.file_ending}"
+
+    def _probability_file(self, case: str, label: EvaluatedLabel) -> Path:
+        return self.prediction / PROBABILITY / folder_name(label.channel, label.name) / f"{case}{self.map_ending}"
+
+
+def _timesteps(prediction: Path) -> tuple[int, ...]:
+    """Those with a folder of segmentations."""
+    folders = (prediction / TIMESTEPS).glob("t*")
+    return tuple(sorted(int(found[1]) for folder in folders if (found := TIMESTEP_FOLDER.fullmatch(folder.name))))
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Names the file if it cannot be used; the libraries that read them raise errors of any kind."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{file} cannot be evaluated ({in_one_line(error)}).") from error
+
+
+def _without_single_slice(image: np.ndarray) -> np.ndarray:
+    """A picture is read as a volume of one slice, whose every pixel would lie at the surface."""
+    return image[0] if image.ndim == 3 and len(image) == 1 else image
+
+
+def _check_shape(image: np.ndarray, reference: np.ndarray) -> None:
+    if image.shape != reference.shape:
+        raise ValueError(f"shape {image.shape}, its reference has {reference.shape}")

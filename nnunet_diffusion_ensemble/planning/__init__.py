@@ -1,0 +1,1 @@
+"""Plans: nnU-Net's, with the settings of the method."""

@@ -1,0 +1,62 @@
+"""Plans for a labelled data set that is to use a denoiser of another library."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_diffusion_ensemble.denoiser.foreign.denoiser import ForeignDenoiser
+from nnunet_diffusion_ensemble.denoiser.foreign.scaling import channel_scaling
+from nnunet_diffusion_ensemble.method import DenoiserSettings
+from nnunet_diffusion_ensemble.planning.single import SingleConfigurationPlanner
+
+
+class ForeignDenoiserPlanner(SingleConfigurationPlanner):
+    """Plans one configuration by nnU-Net's rules, with patches that the denoiser's U-Net can work on.
+
+    The patch size is that of the images the denoiser was trained on, where that is known and memory allows. Saving
+    the plans writes the denoiser beside them as a checkpoint, `PLANS_denoiser.pth`, with its input scaling for the
+    channels of this data set.
+    """
+
+    def __init__(self, *args: Any, foreign: ForeignDenoiser, **kwargs: Any) -> None:
+        super().__init__(*args, dimension=foreign.dimension, **kwargs)
+        self.foreign = foreign
+        self.adapted = foreign
+
+    def shape_to_cover(self, median_shape: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
+        if len(median_shape) != self.foreign.dimension:
+            return median_shape
+        size = self.foreign.native_size or median_shape
+        return [-(-int(n) // d) * d for n, d in zip(size, self.foreign.divisors, strict=True)]
+
+    def adapt_plan(self, plan: dict, approximate_n_voxels_dataset: float) -> None:
+        if len(plan["patch_size"]) != self.foreign.dimension:
+            return  # of a configuration that `save_plans` leaves out
+        strides = np.prod(plan["architecture"]["arch_kwargs"]["strides"], axis=0)
+        divisors = np.lcm(strides, self.foreign.divisors)  # stock trainers use the same plans
+        plan["patch_size"] = (-(-np.array(plan["patch_size"]) // divisors) * divisors).tolist()
+        if self.foreign.native_size is not None and not self.images_have_mm:
+            self.warn_of_another_scale(plan, self.foreign.native_size)
+
+    def denoiser_settings(self, normalization_schemes: list[str]) -> DenoiserSettings:
+        intensities = self.dataset_fingerprint["foreground_intensity_properties_per_channel"]
+        scalings: Sequence[tuple[float, float]] = [
+            channel_scaling(scheme, intensities[str(i)], self.foreign.image_range)
+            for i, scheme in enumerate(normalization_schemes)
+        ]
+        self.adapted = self.foreign.for_images(*zip(*scalings, strict=True))
+        return self.adapted.settings
+
+    def default_options(self) -> dict[str, Any]:
+        return {**self.adapted.method_options(), "pretrained_checkpoint": str(self._checkpoint_file)}
+
+    @property
+    def _checkpoint_file(self) -> Path:
+        return self.preprocessed_folder.absolute() / f"{self.plans_identifier}_denoiser.pth"
+
+    def save_plans(self, plans: dict) -> None:
+        configuration = {"configurations": {self.name: plans["configurations"][self.name]}}
+        self.adapted.save_checkpoint(self._checkpoint_file, {**plans, **configuration}, self.name)
+        super().save_plans(plans)

@@ -1,0 +1,138 @@
+"""`nnunet-diffusion plan` and `preprocess`: nnU-Net's steps with our planners, also where they cannot be registered."""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+    extract_fingerprint_dataset,
+    plan_experiment_dataset,
+    preprocess_dataset,
+)
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_diffusion_ensemble.data.fingerprint import has_unlabelled_fingerprint
+from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled
+from nnunet_diffusion_ensemble.denoiser.source import denoiser_file, names_library, source_for_plans
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_dataset_json, refuse_missing_labels
+from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner, PlanningOptions
+from nnunet_diffusion_ensemble.planning.unlabelled import UnlabelledPlanner, unlabelled_fingerprint
+
+PLANS_NAME = "nnUNetDiffusionEnsemblePlans"
+
+
+def plan(
+    dataset_id: int,
+    options: PlanningOptions,
+    plans_name: str = PLANS_NAME,
+    gpu_memory_target_gb: float | None = None,
+    target_spacing: Sequence[float] | None = None,
+    num_processes: int = 8,
+    clean: bool = False,
+    unlabelled: bool = False,
+    denoiser: str | None = None,
+) -> str:
+    """Extracts the fingerprint where it is missing and writes the plans.
+
+    Args:
+        dataset_id: number of the data set in `nnUNet_raw`.
+        options: changes to topology, batch size and method.
+        plans_name: name of the plans.
+        gpu_memory_target_gb: nnU-Net's memory target; None is its default of 8.
+        target_spacing: spacing of 3d_fullres in mm, as nnU-Net's `-overwrite_target_spacing`.
+        num_processes: processes of the fingerprint extraction.
+        clean: extract the fingerprint anew.
+        unlabelled: the data set has only `imagesUn`; plan for pretraining on it.
+        denoiser: plan for this pretrained denoiser: a checkpoint, the name of a shipped one, or `LIBRARY:PATH` for
+            one of another library.
+
+    Returns:
+        the name of the plans.
+
+    Raises:
+        ValueError: options that contradict each other, a data set or a denoiser that does not fit.
+        FileNotFoundError: no dataset.json, images or checkpoint.
+    """
+    planner: Callable[..., DiffusionEnsemblePlanner] = UnlabelledPlanner if unlabelled else DiffusionEnsemblePlanner
+    if denoiser is not None:
+        planner = _denoiser_planner(denoiser, options, target_spacing, unlabelled)
+    folder = Path(nnUNet_raw) / maybe_convert_to_dataset_name(dataset_id)
+    dataset_json = read_dataset_json(folder)
+    if unlabelled:
+        unlabelled_fingerprint(folder, dataset_json, num_processes, clean)
+    else:
+        refuse_missing_labels(folder, dataset_json)
+        is_outdated = has_unlabelled_fingerprint(Path(nnUNet_preprocessed) / folder.name)
+        extract_fingerprint_dataset(dataset_id, num_processes=num_processes, clean=clean or is_outdated, verbose=False)
+    # nnU-Net sets torch's threads to this while it plans, and 0 crashes there.
+    if os.environ.get("nnUNet_n_proc_DA") == "0":
+        os.environ["nnUNet_n_proc_DA"] = "1"
+    _, identifier = plan_experiment_dataset(
+        dataset_id,
+        partial(planner, options=options),  # type: ignore[arg-type]
+        gpu_memory_target_gb,
+        overwrite_target_spacing=target_spacing,  # type: ignore[arg-type]
+        overwrite_plans_name=plans_name,
+    )
+    return identifier
+
+
+def _denoiser_planner(
+    denoiser: str, options: PlanningOptions, target_spacing: Sequence[float] | None, unlabelled: bool
+) -> Callable[..., DiffusionEnsemblePlanner]:
+    if unlabelled:
+        raise ValueError(
+            "--unlabelled plans for the pretraining of a denoiser, --denoiser for the use of one: give one of the two."
+        )
+    # Imported here since they bring in MONAI, which takes seconds.
+    from nnunet_diffusion_ensemble.planning.for_denoiser import DenoiserPlanner, refuse_contradictions
+
+    if names_library(denoiser):
+        from nnunet_diffusion_ensemble.denoiser.foreign.denoiser import read_foreign
+        from nnunet_diffusion_ensemble.planning.for_foreign import ForeignDenoiserPlanner
+
+        refuse_contradictions(options, None)
+        return partial(ForeignDenoiserPlanner, foreign=read_foreign(denoiser), source=denoiser)
+    from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
+
+    refuse_contradictions(options, target_spacing)
+    pretrained = read_pretrained(denoiser_file(denoiser))
+    if not pretrained.is_trained:
+        raise ValueError(f"The denoiser in {pretrained.file} has never been trained: its weights are random.")
+    return partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser))
+
+
+def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, num_processes: int) -> bool:
+    """Preprocesses labelled cases (nnU-Net's preprocessing) and unlabelled ones.
+
+    Returns:
+        whether the first configuration names a pretrained denoiser.
+
+    Raises:
+        FileNotFoundError: there are no such plans.
+        ValueError: the plans lack a configuration, or files cannot be preprocessed.
+    """
+    folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(dataset_id)
+    plans = _read_plans(folder / f"{plans_name}.json", configurations)
+    if has_labels(load_json(str(folder / "dataset.json"))):
+        preprocess_dataset(dataset_id, plans_name, tuple(configurations), (num_processes,))
+    for configuration in configurations:
+        preprocess_unlabelled(dataset_id, configuration, plans_name, num_processes)
+    manager = PlansManager(plans).get_configuration(configurations[0])
+    return DiffusionMethod.from_plans(manager.configuration).pretrained_checkpoint is not None
+
+
+def _read_plans(plans_file: Path, configurations: Sequence[str]) -> dict[str, Any]:
+    if not plans_file.is_file():
+        raise FileNotFoundError(f"There are no plans {plans_file}. Make them with nnunet-diffusion plan.")
+    plans: dict[str, Any] = load_json(str(plans_file))
+    missing = [name for name in configurations if name not in plans["configurations"]]
+    if missing:
+        raise ValueError(f"{plans_file} has no configuration {missing[0]}, only {', '.join(plans['configurations'])}.")
+    return plans

@@ -1,0 +1,164 @@
+"""Planner of the diffusion ensemble: nnU-Net's residual-encoder rules, and the method written into the plans."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
+    ResEncUNetPlanner,
+)
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from nnunet_diffusion_ensemble.data.fingerprint import MARK as FINGERPRINT_MARK
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, DiffusionMethod
+from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases
+
+LARGEST_PRETRAINING_BATCH = 32
+VALIDATION_IMAGES = {2: 64, 3: 16}  # by dimension; they are kept in memory
+
+
+@dataclass(frozen=True)
+class PlanningOptions:
+    """What a user may change without editing the plans.
+
+    Attributes:
+        base_features: features of the first stage, doubled at each further one (nnU-Net: 32).
+        blocks_per_stage: residual blocks in every stage of the encoder; None means nnU-Net's 1, 3, 4, 6, 6, ...
+        batch_size: of the segmentation training; None means nnU-Net's rule.
+        method: settings of the method by dotted path, e.g. `{"ensemble.timesteps": (1, 50, 200, 400)}`.
+    """
+
+    base_features: int | None = None
+    blocks_per_stage: int | None = None
+    batch_size: int | None = None
+    method: Mapping[str, Any] = field(default_factory=dict)
+
+
+class DiffusionEnsemblePlanner(ResEncUNetPlanner):
+    """Topology, patch and batch size by the rules of nnU-Net's residual-encoder planner.
+
+    `architecture` in the plans stays an ordinary `ResidualEncoderUNet`, so that stock trainers work with the same
+    plans; the method stands beside it under `diffusion`.
+    """
+
+    needs_labels = True
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        gpu_memory_target_in_gb: float = 8,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str = "nnUNetDiffusionEnsemblePlans",
+        overwrite_target_spacing: list[float] | tuple[float, ...] | None = None,
+        suppress_transpose: bool = False,
+        options: PlanningOptions | None = None,
+    ):
+        super().__init__(
+            dataset_name_or_id,
+            gpu_memory_target_in_gb,
+            preprocessor_name,
+            plans_name,
+            overwrite_target_spacing,
+            suppress_transpose,
+        )
+        self.options = options or PlanningOptions()
+        if self.options.base_features is not None:
+            self.UNet_base_num_features = self.options.base_features
+        if self.options.blocks_per_stage is not None:
+            self.UNet_blocks_per_stage_encoder = (self.options.blocks_per_stage,) * 13
+        if self.needs_labels and self.dataset_fingerprint.get(FINGERPRINT_MARK):
+            raise ValueError(
+                "The fingerprint of this data set was made from unlabelled images, when it had no labels. Extract it "
+                "anew: nnUNetv2_plan_and_preprocess --clean, or nnunet-diffusion plan --clean."
+            )
+        self.num_unlabelled = len(find_unlabelled_cases(Path(self.raw_dataset_folder), self.dataset_json))
+
+    def generate_data_identifier(self, configuration_name: str) -> str:
+        """nnU-Net's own preprocessed data is shared unless the spacing differs from it."""
+        if self.overwrite_target_spacing is None:
+            return super().generate_data_identifier(configuration_name)
+        return f"{self.plans_identifier}_{configuration_name}"
+
+    def get_plans_for_configuration(
+        self,
+        spacing: np.ndarray | tuple[float, ...] | list[float],
+        median_shape: np.ndarray | tuple[int, ...],
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict,
+    ) -> dict:
+        shape = self.shape_to_cover(median_shape)
+        plan = super().get_plans_for_configuration(
+            spacing, shape, data_identifier, approximate_n_voxels_dataset, _cache
+        )
+        plan["median_image_size_in_voxels"] = median_shape  # of the images, whatever patches were to cover
+        self.adapt_plan(plan, approximate_n_voxels_dataset)
+        if self.options.batch_size is not None:
+            plan["batch_size"] = self.options.batch_size
+        plan[PLANS_KEY] = self._method(plan, approximate_n_voxels_dataset).to_plans()
+        return plan
+
+    def shape_to_cover(self, median_shape: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
+        """The size of an image, along each axis, that patches grow to where memory allows; for derived planners."""
+        return median_shape
+
+    def adapt_plan(self, plan: dict, approximate_n_voxels_dataset: float) -> None:
+        """Changes nnU-Net's plan of a configuration before the method is added; for planners derived from this one."""
+
+    def default_options(self) -> dict[str, Any]:
+        """Settings of the method, by dotted path, that hold unless the user says otherwise; for derived planners."""
+        return {}
+
+    def _method(self, plan: dict, approximate_n_voxels_dataset: float) -> DiffusionMethod:
+        images_per_pass = self.images_in_memory(plan)
+        labelled_share = self.dataset_json["numTraining"] / (self.dataset_json["numTraining"] + self.num_unlabelled)
+        covering_batch = approximate_n_voxels_dataset / labelled_share * self.max_dataset_covered
+        covering_batch /= np.prod(plan["patch_size"], dtype=np.float64)
+        batch_size = min(images_per_pass, round(covering_batch), LARGEST_PRETRAINING_BATCH)
+        labels = LabelManager(self.dataset_json["labels"], self.dataset_json.get("regions_class_order"))
+        planned = {
+            "denoiser": asdict(self.denoiser_settings(plan["normalization_schemes"])),
+            "pretraining.batch_size": max(batch_size, self.UNet_min_batch_size),
+            "pretraining.max_validation_images": VALIDATION_IMAGES[len(plan["spacing"])],
+            "ensemble.averaging": "sigmoid" if labels.has_regions else "softmax",
+            "ensemble.images_per_pass": images_per_pass,
+        }
+        return DiffusionMethod().with_options({**planned, **self.default_options(), **self.options.method})
+
+    def images_in_memory(self, plan: dict) -> int:
+        """How many patches nnU-Net's memory rule allows in one pass, whatever the size of the data set."""
+        architecture = plan["architecture"]
+        estimate = self.static_estimate_VRAM_usage(
+            plan["patch_size"],
+            len(plan["normalization_schemes"]),
+            len(self.dataset_json["labels"]),
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+        )
+        is_2d = len(plan["spacing"]) == 2
+        reference = self.UNet_reference_val_2d if is_2d else self.UNet_reference_val_3d
+        reference *= self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB
+        reference_batch = self.UNet_reference_val_corresp_bs_2d if is_2d else self.UNet_reference_val_corresp_bs_3d
+        return max(round(reference / estimate * reference_batch), self.UNet_min_batch_size)
+
+    def denoiser_settings(self, normalization_schemes: list[str]) -> DenoiserSettings:
+        """Default process, with a scale and a shift of each channel that bring preprocessed images to about [-1, 1] or
+        unit variance.
+
+        Diffusion supposes data of unit variance around zero: z-scores have it already.
+        """
+        channels = [self._channel_scaling(i, scheme) for i, scheme in enumerate(normalization_schemes)]
+        scales, shifts = zip(*channels, strict=True)
+        return DenoiserSettings(input_scale=scales, input_shift=shifts)
+
+    def _channel_scaling(self, channel: int, scheme: str) -> tuple[float, float]:
+        if scheme in ("RescaleTo01Normalization", "RGBTo01Normalization"):
+            return 2.0, -1.0
+        if scheme == "NoNormalization":
+            intensities = self.dataset_fingerprint["foreground_intensity_properties_per_channel"][str(channel)]
+            std = max(float(intensities["std"]), 1e-8)
+            return 1 / std, -float(intensities["mean"]) / std
+        return 1.0, 0.0

@@ -1,0 +1,74 @@
+"""Plans with one configuration, the one whose dimension a given denoiser has."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+
+from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner
+from nnunet_diffusion_ensemble.system.atomic import write_text
+
+CONFIGURATION = {2: "2d", 3: "3d_fullres"}  # by dimension
+WITHOUT_MM = ("NaturalImage2DIO",)  # readers that know no size of a pixel
+LARGE_IMAGE = 0.25  # a patch covers less of it
+OTHER_SCALE = 1.5  # times larger or smaller along an axis
+
+logger = logging.getLogger(__name__)
+
+
+class SingleConfigurationPlanner(DiffusionEnsemblePlanner):
+    """Plans only the configuration of a denoiser's dimension.
+
+    Raises:
+        ValueError: at construction, for a 3D denoiser and 2D images.
+    """
+
+    def __init__(self, *args: Any, dimension: int, source: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.source, self.name = source, CONFIGURATION[dimension]
+        self.own_spacing = super().determine_fullres_target_spacing()
+        self.lowres_creation_threshold = 0  # only one configuration is kept
+        num_slices = np.median(self.dataset_fingerprint["shapes_after_crop"], axis=0)[self.own_transpose()[0]]
+        if self.name == "3d_fullres" and num_slices == 1:
+            raise ValueError(
+                f"{self.source} is a 3D denoiser, but the images of {self.dataset_name} are 2D. Use a 2D denoiser."
+            )
+
+    @property
+    def images_have_mm(self) -> bool:
+        return self.determine_reader_writer().__name__ not in WITHOUT_MM
+
+    def own_transpose(self) -> list[int]:
+        """nnU-Net's order of axes: the one with the largest spacing first."""
+        first = int(np.argmax(self.own_spacing))
+        return [first, *(axis for axis in range(3) if axis != first)]
+
+    def warn_of_another_scale(self, plan: dict, seen_size: Sequence[float]) -> None:
+        """Images without a size in mm show their objects at another scale if they are much larger or smaller."""
+        ours = np.array(plan["median_image_size_in_voxels"], dtype=float)
+        if np.abs(np.log(ours / seen_size)).max() > np.log(OTHER_SCALE):
+            sizes = [" x ".join(f"{n:.0f}" for n in size) for size in (seen_size, ours)]
+            logger.warning(
+                f"The denoiser was trained on images of {sizes[0]} pixels, those of {self.dataset_name} have "
+                f"{sizes[1]}: what they show is of another size to it. If both show the same field of view, resize "
+                f"yours to {sizes[0]} (nnunet-diffusion convert --resize)."
+            )
+
+    def save_plans(self, plans: dict) -> None:
+        """Writes this configuration and no other, nor one of older plans of this name."""
+        planned = plans["configurations"][self.name]
+        if self.name == "3d_fullres":  # nnU-Net's rule: where it would plan 3d_lowres as well
+            covered = np.prod(planned["patch_size"]) / np.prod(planned["median_image_size_in_voxels"])
+            planned["batch_dice"] = bool(covered < LARGE_IMAGE)
+        plans["configurations"] = {self.name: planned}
+        recursive_fix_for_json_export(plans)
+        write_text(self.preprocessed_folder / f"{self.plans_identifier}.json", json.dumps(plans, indent=4))
+
+    @property
+    def preprocessed_folder(self) -> Path:
+        return Path(nnUNet_preprocessed) / self.dataset_name

@@ -1,0 +1,1 @@
+"""Prediction with trained models, and what their timesteps say about its uncertainty."""

@@ -1,0 +1,202 @@
+"""The folder that `nnunet-diffusion predict` writes: what lies where, cases that are there whole or not at all.
+
+Segmentations lie in it as `nnUNetv2_predict` writes them, everything else in folders with one file a case.
+"""
+
+import csv
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
+
+PROBABILITY, TIMESTEPS, ENTROPY, MUTUAL_INFORMATION = "probability", "timesteps", "entropy", "mutual_information"
+SCORES = "scores"
+TABLE = "uncertainty.csv"
+SETTINGS = "prediction.json"
+UNFINISHED = ".unfinished_"
+# Without a reorientation that would have to be taken back.
+READERS_OF_PICTURES = ("NaturalImage2DIO", "Tiff3DIO")
+READERS = (*READERS_OF_PICTURES, "SimpleITKIO", "NibabelIO")
+
+
+@dataclass(frozen=True)
+class CaseUncertainty:
+    """A case's uncertainty in numbers; None is what there is not.
+
+    Attributes:
+        case: its name.
+        foreground_voxels: voxels that are segmented as anything but background.
+        entropy: predictive entropy, mean over the image.
+        entropy_foreground: mean over those voxels.
+        mutual_information: between class and timestep, mean over the image.
+        mutual_information_foreground: mean over those voxels.
+        timestep_dice: mean Dice of pairs of timesteps.
+        denoising_error: mean of `denoising_error_at`.
+        denoising_error_at: by timestep.
+    """
+
+    case: str
+    foreground_voxels: int
+    entropy: float | None = None
+    entropy_foreground: float | None = None
+    mutual_information: float | None = None
+    mutual_information_foreground: float | None = None
+    timestep_dice: float | None = None
+    denoising_error: float | None = None
+    denoising_error_at: Mapping[int, float] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """Columns of the table, numbers with six digits."""
+        values = asdict(self)
+        at = values.pop("denoising_error_at")
+        values |= {f"denoising_error_t{t}": error for t, error in at.items()}
+        return {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()}
+
+
+class PredictionFolder:
+    """Writes cases into a folder.
+
+    Args:
+        folder: made if it is not there.
+        file_ending: of segmentations.
+        reader_writer: nnU-Net's, of the plans.
+
+    Raises:
+        NotImplementedError: for a reader that turns images into another orientation.
+    """
+
+    def __init__(self, folder: Path, file_ending: str, reader_writer: Any):
+        self.folder, self.file_ending, self.reader_writer = folder, file_ending, reader_writer
+        name = type(reader_writer).__name__
+        if name not in READERS:
+            raise NotImplementedError(
+                f"The model reads images with {name}; images of probability and uncertainty can be written for "
+                f"{', '.join(READERS)}. Use nnUNetv2_predict."
+            )
+        self.map_ending = ".tif" if name in READERS_OF_PICTURES else ".nii.gz"
+
+    def begin(self, settings: Mapping[str, Any], plans: Mapping[str, Any], dataset_json: Mapping[str, Any]) -> None:
+        """Writes how it is predicted, and nnU-Net's files that evaluation and postprocessing need."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in ((SETTINGS, settings), ("plans.json", plans), ("dataset.json", dataset_json)):
+            write_text(self.folder / name, json.dumps(content, indent=4))
+
+    def check_continues(self, settings: Mapping[str, Any]) -> None:
+        """Raises ValueError if what lies there was predicted in another way."""
+        file = self.folder / SETTINGS
+        before = json.loads(file.read_text()) if file.is_file() else settings
+        differing = [
+            f"{key} {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value
+        ]
+        if differing:
+            raise ValueError(
+                f"{self.folder} was predicted with other settings ({'; '.join(differing)}). Continue with the "
+                "same ones, name another folder, or leave out --continue_prediction."
+            )
+
+    def forget(self, cases: Iterable[str]) -> None:
+        """What lies there of these cases no longer counts as written, so that two models never share a table."""
+        for case in cases:
+            self._scores_file(self.folder, case).unlink(missing_ok=True)
+
+    def has(self, case: str) -> bool:
+        """Whether a case was written to the end."""
+        return (self.folder / f"{case}{self.file_ending}").is_file() and self._scores_file(self.folder, case).is_file()
+
+    @contextmanager
+    def new_case(self, case: str) -> Iterator["CaseFiles"]:
+        """Files that appear together when the block ends, the scores last, which vouch for them; if it fails, none."""
+        unfinished = self.folder / f"{UNFINISHED}{case}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            yield CaseFiles(self, unfinished, case)
+            files = [path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file()]
+            for file in sorted(files, key=lambda path: path.parts[0] == SCORES):
+                (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(unfinished / file, self.folder / file)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def read_scores(self, case: str) -> CaseUncertainty:
+        values = json.loads(self._scores_file(self.folder, case).read_text())
+        values["denoising_error_at"] = {int(t): error for t, error in values["denoising_error_at"].items()}
+        return CaseUncertainty(**values)
+
+    def write_table(self, cases: Sequence[str]) -> Path:
+        """Writes `uncertainty.csv`, one row a case."""
+        rows = [self.read_scores(case).row() for case in cases]
+        with whole_file(self.folder / TABLE) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
+            writer.writeheader()
+            writer.writerows(rows)
+        return self.folder / TABLE
+
+    @staticmethod
+    def _scores_file(folder: Path, case: str) -> Path:
+        return folder / SCORES / f"{case}.json"
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Writes the files of one case; `root` is where they lie until all are there."""
+
+    target: PredictionFolder
+    root: Path
+    case: str
+
+    def write_segmentation(self, segmentation: np.ndarray, properties: Mapping[str, Any], *folders: str) -> None:
+        """A label map (three axes) with nnU-Net's writer."""
+        file = self._file(self.target.file_ending, folders)
+        self.target.reader_writer.write_seg(segmentation, str(file), properties)
+
+    def write_map(self, values: np.ndarray, properties: Mapping[str, Any], *folders: str) -> None:
+        """Numbers between 0 and 1 (three axes) as a float32 image in the geometry of the input."""
+        write_image(values, self._file(self.target.map_ending, folders), properties)
+
+    def write_scores(self, scores: CaseUncertainty) -> None:
+        self._file(".json", (SCORES,)).write_text(json.dumps(asdict(scores), indent=4))
+
+    def _file(self, ending: str, folders: Sequence[str]) -> Path:
+        folder = self.root.joinpath(*folders)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{self.case}{ending}"
+
+
+def folder_name(position: int, name: str) -> str:
+    """A name for the folder of a class: its channel, and its name without what file systems or shells mind."""
+    return f"{position}_{re.sub(r'[^0-9A-Za-z_.-]+', '_', name)}"
+
+
+def write_image(values: np.ndarray, file: Path, properties: Mapping[str, Any]) -> None:
+    """Writes a float32 image.
+
+    Args:
+        values: (slices, rows, columns), the axes of nnU-Net's readers; a picture has one slice.
+        file: `.nii.gz`, or `.tif` for images without geometry.
+        properties: of the case, as nnU-Net's reader gave them.
+    """
+    values = values.astype(np.float32)
+    if "nibabel_stuff" in properties:
+        affine = properties["nibabel_stuff"]["original_affine"]
+        nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), affine), file)
+        return
+    geometry = properties.get("sitk_stuff")
+    is_flat = len(values) == 1 if geometry is None else len(geometry["spacing"]) == 2
+    image = sitk.GetImageFromArray(values[0] if is_flat else values)
+    if geometry is not None:
+        image.SetSpacing(geometry["spacing"])
+        image.SetOrigin(geometry["origin"])
+        image.SetDirection(geometry["direction"])
+    sitk.WriteImage(image, str(file), True)

@@ -1,0 +1,301 @@
+"""A trained model read from its folder for prediction, with nnU-Net's predictor around it.
+
+The predictor blends as many channels as it is told. It is told those of the ensemble followed by those of each
+timestep, so that tiles, mirrored copies and folds are treated alike in all of them, and the ensemble's channels are
+those of `nnUNetv2_predict` to the last bit.
+"""
+
+import contextlib
+import io
+import json
+import pydoc
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, nn
+
+from nnunet_diffusion_ensemble.denoiser.denoising_error import denoising_error
+from nnunet_diffusion_ensemble.denoiser.model import Denoiser, FrozenDenoiser
+from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
+from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
+from nnunet_diffusion_ensemble.nnunet.register import TRAINERS
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """How to predict, in the words of `nnUNetv2_predict`.
+
+    Attributes:
+        folds: trained folds whose predictions are averaged.
+        checkpoint_name: file in the folder of each fold.
+        tile_step_size: between neighbouring tiles, as a share of the patch size.
+        use_mirroring: average over mirrored copies, along the axes that the model was trained with.
+        device: `cuda`, `cpu` or `mps`.
+    """
+
+    folds: tuple[int | str, ...] = (0, 1, 2, 3, 4)
+    checkpoint_name: str = "checkpoint_final.pth"
+    tile_step_size: float = 0.5
+    use_mirroring: bool = True
+    device: str = "cuda"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tile_step_size <= 1:
+            raise ValueError(
+                f"The step size is a share of the patch, above 0 and at most 1; got {self.tile_step_size}."
+            )
+        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not available.get(self.device):
+            usable = ", ".join(name for name, is_there in available.items() if is_there)
+            raise ValueError(f"There is no device {self.device} here. Choose one of: {usable}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """What the result depends on, which leaves the device out."""
+        values = asdict(self) | {"folds": list(self.folds)}
+        del values["device"]
+        return values
+
+
+class TimestepChannels(nn.Module):
+    """A network that shows the prediction of each timestep beside its own, in channels.
+
+    Args:
+        network: has `timestep_logits` and `average`, as `TimestepEnsembleNetwork` does.
+        with_timesteps: otherwise its own prediction is all.
+    """
+
+    def __init__(self, network: nn.Module, with_timesteps: bool):
+        super().__init__()
+        self.network: Any = network
+        self.with_timesteps = with_timesteps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, C, *space) to log-probabilities (regions: logits) (N, (1 + timesteps) * classes, *space)."""
+        if not self.with_timesteps:
+            return self.network(images)
+        logits = self.network.timestep_logits(images)
+        single = [self.network.average(logits[i : i + 1]) for i in range(len(logits))]
+        return torch.cat([self.network.average(logits), *single], dim=1)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that is ready to predict.
+
+    Attributes:
+        predictor: nnU-Net's. It blends the channels of the network's prediction and then those of each timestep.
+        module: what it runs.
+        labels: what the channels of the network's prediction stand for.
+        timesteps: those whose predictions are averaged; empty for a network that makes one prediction.
+        separate_denoiser: the denoiser whose error is measured; None is that of the network.
+    """
+
+    predictor: nnUNetPredictor
+    module: TimestepChannels
+    labels: LabelManager
+    timesteps: tuple[int, ...]
+    separate_denoiser: Denoiser | None = None
+
+    @property
+    def dataset_json(self) -> dict[str, Any]:
+        return self.predictor.dataset_json
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of an image."""
+        return number_of_channels(self.dataset_json)
+
+    @property
+    def regions(self) -> dict[str, tuple[int, ...]]:
+        """Names of the network's classes or regions, in the order of its channels, with the labels of each."""
+        described = {
+            name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
+            for name, value in self.labels.label_dict.items()
+            if name != "ignore"
+        }
+        if self.labels.has_regions:
+            return {name: values for name, values in described.items() if set(values) != {0}}
+        return dict(sorted(described.items(), key=lambda item: item[1]))
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Blended log-probabilities (regions: logits) of a preprocessed image (channels, *space).
+
+        Returns:
+            (1 + timesteps, classes, *space) in float16 on the CPU: the network's prediction, then each timestep's.
+        """
+        return self.predictor.predict_logits_from_preprocessed_data(image).unflatten(0, (1 + len(self.timesteps), -1))
+
+    def denoising_error(self, image: Tensor) -> dict[int, float]:
+        """`denoising_error` of a preprocessed image, averaged over folds.
+
+        Empty for a network without a denoiser and for one whose denoiser was trained on with the head, which made it a
+        part of a segmentation network; then `separate_denoiser` is needed.
+        """
+        if self.separate_denoiser is not None:
+            return self._error_of(self.separate_denoiser, image)
+        denoiser = getattr(self.module.network, "denoiser", None)
+        if not isinstance(denoiser, FrozenDenoiser):
+            return {}
+        of_folds = []
+        for weights in self.predictor.list_of_parameters:
+            self.module.load_state_dict(weights)
+            of_folds.append(self._error_of(denoiser, image))
+        return {t: fmean(errors[t] for errors in of_folds) for t in of_folds[0]}
+
+    def _error_of(self, denoiser: Denoiser, image: Tensor) -> dict[int, float]:
+        patch_size = self.predictor.configuration_manager.patch_size
+        return denoising_error(denoiser.to(self.predictor.device), image, patch_size)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file.parent} is not a folder of a trained model: it has no {file.name}.")
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error}). Copy it again from where the model was trained.") from error
+
+
+def checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
+    """The checkpoint of each fold.
+
+    Raises:
+        FileNotFoundError: one is missing; those that are there are named.
+    """
+    files = [folder / f"fold_{fold}" / settings.checkpoint_name for fold in settings.folds]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        there = ", ".join(sorted(str(f.relative_to(folder)) for f in folder.glob("fold_*/checkpoint_*.pth")))
+        raise FileNotFoundError(
+            f"There is no {missing[0]}. Name folds that are trained, and their checkpoint; there is {there or 'none'}."
+        )
+    return files
+
+
+def trainer_class(name: str) -> Any:
+    """A trainer of segmentation by its name; ours are found without registration.
+
+    Raises:
+        ValueError: there is none, or it is a pretraining.
+    """
+    if name.endswith("PretrainTrainer"):
+        raise ValueError(f"{name} trains no segmentation. Name a model that learned from labels.")
+    if name in TRAINERS:
+        return pydoc.locate(f"{TRAINERS[name]}.{name}")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it looks
+            return recursive_find_trainer_class_by_name(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"nnU-Net finds no trainer {name}. Check its name, and for one of your own the variable nnUNet_extTrainer."
+        ) from error
+
+
+def read_descriptions(folder: Path) -> tuple[PlansManager, dict[str, Any]]:
+    """Plans and dataset.json of a trained model.
+
+    Raises:
+        FileNotFoundError: the folder is missing or is no trained model.
+        ValueError: they are damaged.
+    """
+    return PlansManager(_read_json(folder / "plans.json")), _read_json(folder / "dataset.json")
+
+
+def check_model(folder: Path, settings: PredictionSettings) -> None:
+    """Raises what `read_model` would raise, as far as it can be known without reading the weights."""
+    plans, _ = read_descriptions(folder)
+    for file in checkpoint_files(folder, settings):
+        _trainer_and_configuration(plans, read_checkpoint(file, mapped=True))
+
+
+def _trainer_and_configuration(plans: PlansManager, checkpoint: Mapping[str, Any]) -> tuple[Any, ConfigurationManager]:
+    name = checkpoint["init_args"]["configuration"]
+    configuration = plans.get_configuration(name)
+    if configuration.previous_stage_name is not None:
+        raise NotImplementedError(f"Configuration {name} is a cascade: use nnUNetv2_predict.")
+    return trainer_class(checkpoint["trainer_name"]), configuration
+
+
+def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> TrainedModel:
+    """Reads a trained model, ours or one of any other trainer of nnU-Net.
+
+    Args:
+        folder: with plans.json, dataset.json and a folder for each fold.
+        settings: folds, device and the like.
+        denoiser: checkpoint, or name of a shipped denoiser, whose error is measured instead of the network's own.
+
+    Raises:
+        FileNotFoundError: the folder is missing, is no trained model or lacks a fold.
+        ValueError: a checkpoint is damaged, or is that of a pretraining, or the denoiser does not fit.
+        NotImplementedError: for a cascade.
+    """
+    plans, dataset_json = read_descriptions(folder)
+    checkpoints = [read_checkpoint(file) for file in checkpoint_files(folder, settings)]
+    trainer, configuration = _trainer_and_configuration(plans, checkpoints[0])
+    labels = plans.get_label_manager(dataset_json)
+    network = trainer.build_network_architecture(
+        plans, configuration, number_of_channels(dataset_json), labels.num_segmentation_heads, False
+    )
+    network.load_state_dict(checkpoints[0]["network_weights"])
+    separate = _fitting_denoiser(denoiser, number_of_channels(dataset_json), configuration.patch_size)
+    timesteps = _averaged_timesteps(network)
+    module = TimestepChannels(network, with_timesteps=bool(timesteps))
+    predictor = nnUNetPredictor(
+        settings.tile_step_size,
+        use_mirroring=settings.use_mirroring,
+        perform_everything_on_device=settings.device == "cuda",
+        device=torch.device(settings.device),
+        allow_tqdm=False,
+    )
+    predictor.manual_initialization(
+        module,
+        plans,
+        configuration,
+        [_under_prefix(checkpoint["network_weights"]) for checkpoint in checkpoints],
+        dataset_json,
+        trainer.__name__,
+        checkpoints[0].get("inference_allowed_mirroring_axes"),
+    )
+    # All that the predictor reads of it is how many channels to blend.
+    predictor.label_manager = SimpleNamespace(
+        num_segmentation_heads=(1 + len(timesteps)) * labels.num_segmentation_heads
+    )
+    return TrainedModel(predictor, module, labels, timesteps, separate)
+
+
+def _fitting_denoiser(source: str | None, channels: int, patch_size: Sequence[int]) -> Denoiser | None:
+    if source is None:
+        return None
+    pretrained = read_pretrained(denoiser_file(source))
+    if pretrained.channels != channels:
+        raise ValueError(f"The denoiser {source} takes {pretrained.channels} channel(s), the images have {channels}.")
+    denoiser = pretrained.module()
+    denoiser.unet.check_size(patch_size)
+    return denoiser
+
+
+def _under_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"network.{name}": weight for name, weight in weights.items()}
+
+
+@torch.inference_mode()
+def _averaged_timesteps(network: Any) -> tuple[int, ...]:
+    """Empty where there is one prediction only; the network itself is asked, with the smallest image it can take."""
+    if not hasattr(network, "timestep_logits"):
+        return ()
+    unet = network.denoiser.unet
+    size = [2 * divisor for divisor in unet.size_divisors]
+    channels = network.denoiser.input_scale.shape[1]
+    predictions = network.eval().timestep_logits(torch.zeros(1, channels, *size))
+    return tuple(network.settings.timesteps) if len(predictions) > 1 else ()

@@ -1,0 +1,247 @@
+"""`nnunet-diffusion predict`: nnU-Net's prediction, with what the timesteps say about its uncertainty.
+
+One case after another; the largest array is that of the blended log-probabilities, (1 + timesteps) x classes in float16
+at the resolution of the plans. They are brought to the input's geometry one timestep at a time.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from torch import Tensor
+
+from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case, naming_problem
+from nnunet_diffusion_ensemble.prediction.folder import (
+    ENTROPY,
+    MUTUAL_INFORMATION,
+    PROBABILITY,
+    TIMESTEPS,
+    CaseFiles,
+    CaseUncertainty,
+    PredictionFolder,
+    folder_name,
+)
+from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
+from nnunet_diffusion_ensemble.system.messages import raise_listing
+
+
+@dataclass(frozen=True)
+class PredictedCase:
+    """What is known of a case after its prediction; `position` of `total`, `is_new` unless it was there before."""
+
+    scores: CaseUncertainty
+    position: int
+    total: int
+    is_new: bool
+
+
+def predict(
+    images: Path,
+    output: Path,
+    model_folder: Path,
+    settings: PredictionSettings,
+    denoiser: str | None = None,
+    continue_prediction: bool = False,
+) -> Iterator[PredictedCase]:
+    """Predicts all cases of a folder and writes `uncertainty.csv` at the end. What is written: docs/uncertainty.md.
+
+    Args:
+        images: folder of images, named as nnU-Net names them (`CASE_0000.png`).
+        output: folder to write.
+        model_folder: of any nnU-Net trainer; without timesteps that are averaged there are only segmentation,
+            probability and entropy.
+        settings: folds, device and the like.
+        denoiser: checkpoint, or name of a shipped denoiser, for the denoising error instead of the network's own.
+        continue_prediction: leave out cases that are there.
+
+    Yields:
+        each case when it is done.
+
+    Raises:
+        ValueError: images, model or settings do not go together; the message says what to do.
+        FileNotFoundError: a folder or a checkpoint is missing.
+    """
+    model = read_model(model_folder, settings, denoiser)
+    how = prediction_settings(model_folder, settings, denoiser)
+    yield from predict_cases(model, find_cases(images, model), output, how, continue_prediction)
+
+
+def prediction_settings(
+    model_folder: Path, settings: PredictionSettings, denoiser: str | None = None
+) -> dict[str, Any]:
+    """How it is predicted, in the words of `prediction.json`."""
+    return {"model": str(model_folder.resolve()), "denoiser": denoiser, **settings.to_json()}
+
+
+def predict_cases(
+    model: TrainedModel,
+    cases: Mapping[str, Sequence[Path]],
+    output: Path,
+    how: Mapping[str, Any],
+    continue_prediction: bool = False,
+    with_denoising_error: bool = True,
+) -> Iterator[PredictedCase]:
+    """`predict` with a model that has been read, of some cases.
+
+    Args:
+        model: from `read_model`.
+        cases: the image files of each, in the order of their channels.
+        output: folder to write.
+        how: from `prediction_settings`.
+        continue_prediction: leave out cases that are there.
+        with_denoising_error: measure it, which takes about as long as the prediction.
+    """
+    plans = model.predictor.plans_manager
+    target = PredictionFolder(output, model.dataset_json["file_ending"], plans.image_reader_writer_class())
+    if continue_prediction:
+        target.check_continues(how)
+    else:
+        target.forget(cases)
+    target.begin(how, plans.plans, model.dataset_json)
+    for position, (case, files) in enumerate(cases.items(), start=1):
+        is_new = not (continue_prediction and target.has(case))
+        if is_new:
+            with target.new_case(case) as case_files:
+                case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error))
+        yield PredictedCase(target.read_scores(case), position, len(cases), is_new)
+    target.write_table(list(cases))
+
+
+def find_cases(folder: Path, model: TrainedModel) -> dict[str, list[Path]]:
+    """The image files of each case, in the order of their channels.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no images of the model's kind, or cases with another number of channels; they are listed.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    ending = model.dataset_json["file_ending"]
+    cases, _ = group_by_case(folder, ending)
+    if not cases:
+        raise ValueError(f"{folder} holds no image named CASE_0000{ending}, which the model was trained on.")
+    first = next(iter(cases.values()))
+    with _readable(first):  # one RGB file may hold three channels; only reading tells
+        images, _ = model.predictor.plans_manager.image_reader_writer_class().read_images(list(map(str, first)))
+    _check_channels(images, first, model)
+    problems = [
+        problem for case, files in cases.items() if (problem := naming_problem(case, files, {len(first)}, ending))
+    ]
+    raise_listing(f"Rename, complete or remove these in {folder}:", problems)
+    return cases
+
+
+def _predict_case(
+    model: TrainedModel, files: Sequence[Path], output: CaseFiles, with_denoising_error: bool
+) -> CaseUncertainty:
+    image, properties = _preprocessed(model, files)
+    errors = model.denoising_error(image) if with_denoising_error else {}
+    logits = model.logits(image)
+    segmentation, entropy = _write_prediction(model, logits[0], properties, output)
+    information, dice = _write_timesteps(model, logits[1:], properties, output)
+    foreground = segmentation != 0
+    return CaseUncertainty(
+        output.case,
+        int(foreground.sum()),
+        *_means(entropy, foreground),
+        *_means(information, foreground),
+        None if math.isnan(dice) else dice,
+        fmean(errors.values()) if errors else None,
+        errors,
+    )
+
+
+def _check_channels(images: np.ndarray, files: Sequence[Path], model: TrainedModel) -> None:
+    if len(images) != model.num_channels:
+        raise ValueError(
+            f"{', '.join(map(str, files))}: {len(images)} channel(s), the model was trained on {model.num_channels}."
+        )
+
+
+def _preprocessed(model: TrainedModel, files: Sequence[Path]) -> tuple[Tensor, dict[str, Any]]:
+    """An image (channels, *space) as in training, and what is needed to take its prediction back."""
+    predictor = model.predictor
+    preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+    with _readable(files):
+        image, _, properties = preprocessor.run_case(
+            list(map(str, files)),
+            None,
+            predictor.plans_manager,
+            predictor.configuration_manager,
+            model.dataset_json,
+        )
+    _check_channels(image, files, model)
+    return torch.as_tensor(image), properties
+
+
+@contextmanager
+def _readable(files: Sequence[Path]) -> Iterator[None]:
+    """Names the files if they cannot be read; the libraries that read them raise errors of any kind."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{', '.join(map(str, files))} cannot be read ({reason}).") from error
+
+
+def _write_prediction(
+    model: TrainedModel, logits: Tensor, properties: dict[str, Any], output: CaseFiles
+) -> tuple[np.ndarray, np.ndarray]:
+    """Writes the ensemble's segmentation, probability and entropy; returns the first and the last."""
+    segmentation = _exported(model, logits, properties)  # without probabilities, by the steps of nnUNetv2_predict
+    _, probabilities = _exported(model, logits, properties, return_probabilities=True)
+    entropy = predictive_entropy(probabilities, model.labels.has_regions)
+    output.write_segmentation(segmentation, properties)
+    for position, name in enumerate(model.regions):
+        output.write_map(probabilities[position], properties, PROBABILITY, folder_name(position, name))
+    output.write_map(entropy, properties, ENTROPY)
+    return segmentation, entropy
+
+
+def _write_timesteps(
+    model: TrainedModel, logits: Tensor, properties: dict[str, Any], output: CaseFiles
+) -> tuple[np.ndarray | None, float]:
+    """Writes each timestep's segmentation and their mutual information; returns the latter and the timesteps' Dice."""
+    if not model.timesteps:
+        return None, math.nan
+    spread, segmentations = TimestepSpread(model.labels.has_regions), []
+    for timestep, of_timestep in zip(model.timesteps, logits, strict=True):
+        segmentation, probabilities = _exported(model, of_timestep, properties, return_probabilities=True)
+        spread.add(probabilities)
+        segmentations.append(segmentation)
+        output.write_segmentation(segmentation, properties, TIMESTEPS, f"t{timestep:03d}")
+    information = spread.mutual_information()
+    output.write_map(information, properties, MUTUAL_INFORMATION)
+    regions = [labels for labels in model.regions.values() if labels != (0,)]
+    return information, mean_pairwise_dice(segmentations, regions)
+
+
+def _exported(
+    model: TrainedModel, logits: Tensor, properties: dict[str, Any], return_probabilities: bool = False
+) -> Any:
+    """Segmentation, and probabilities (classes, *space) if asked for, in the geometry of the input."""
+    predictor = model.predictor
+    return convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits,
+        predictor.plans_manager,
+        predictor.configuration_manager,
+        model.labels,
+        properties,
+        return_probabilities,
+        torch.get_num_threads(),
+    )
+
+
+def _means(values: np.ndarray | None, foreground: np.ndarray) -> tuple[float | None, float | None]:
+    """Over the image and over its foreground, as far as there are values."""
+    if values is None:
+        return None, None
+    return float(values.mean()), float(values[foreground].mean()) if foreground.any() else None

@@ -1,0 +1,1 @@
+"""Statistics over cases and seeds (docs/statistics.md)."""

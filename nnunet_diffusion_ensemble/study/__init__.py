@@ -1,0 +1,1 @@
+"""Studies of label efficiency: which cases, which trainings, how long."""

@@ -1,0 +1,144 @@
+"""Which cases a few-label study trains on: for each seed an order, whose first n cases are the n labelled ones.
+
+So the labelled cases of one seed are nested. nnU-Net reads them as folds of `splits_final.json`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+from nnunet_diffusion_ensemble.system.atomic import write_text
+
+SPLITS = "splits_final.json"
+FOLDS_OF_NNUNET = 5
+HELD_OUT_SEED = 12345  # the held-out cases are the same for all seeds
+FORMAT = '{"seeds": {"0": {"train_order": ["CASE", ...]}, ...}}, optionally with "in_domain_test": ["CASE", ...]'
+
+Split = dict[str, Any]  # nnU-Net's `train` and `val`, and for folds of ours the `seed`, which nnU-Net does not read
+
+
+@dataclass(frozen=True)
+class LabelOrders:
+    """For each seed the order in which cases become labelled, and the cases that no training may see."""
+
+    orders: Mapping[int, tuple[str, ...]]
+    held_out: tuple[str, ...] = ()
+
+    def split(self, seed: int, num_labels: int, cases: Sequence[str]) -> Split:
+        """The first cases of a seed's order for training, all others that are not held out for validation."""
+        train = self.orders[seed][:num_labels]
+        unseen = {*train, *self.held_out}
+        return {"train": list(train), "val": sorted(case for case in cases if case not in unseen), "seed": seed}
+
+    def to_json(self) -> dict[str, Any]:
+        seeds = {str(seed): {"train_order": list(order)} for seed, order in self.orders.items()}
+        return {"seeds": seeds, "in_domain_test": list(self.held_out)}
+
+
+def draw_orders(cases: Sequence[str], seeds: Sequence[int], num_held_out: int = 0) -> LabelOrders:
+    """Random orders of all cases but the held-out ones. They do not depend on how many of them are used."""
+    cases = sorted(cases)
+    held_out = set(np.random.default_rng(HELD_OUT_SEED).permutation(cases)[:num_held_out].tolist())
+    rest = [case for case in cases if case not in held_out]
+    orders = {seed: tuple(np.random.default_rng(seed).permutation(rest).tolist()) for seed in seeds}
+    return LabelOrders(orders, tuple(sorted(held_out)))
+
+
+def read_orders(file: Path, cases: Sequence[str], seeds: Sequence[int]) -> LabelOrders:
+    """Orders from a file of this form, the one that `to_json` writes:
+
+        {"seeds": {"0": {"train_order": ["CASE", ...]}, ...}, "in_domain_test": ["CASE", ...]}
+
+    Args:
+        file: JSON.
+        cases: those of the data set. Held-out cases that are not among them are left out: they lie elsewhere.
+        seeds: those wanted.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it has another form, lacks a seed, or names cases that the data set has not, or one twice.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no {file}.")
+    try:
+        content = json.loads(file.read_text())
+        orders = {int(seed): tuple(map(str, one["train_order"])) for seed, one in content["seeds"].items()}
+        held_out = tuple(map(str, content.get("in_domain_test", ())))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is no file of label orders ({error}). Its form is {FORMAT}.") from error
+    if missing := [seed for seed in seeds if seed not in orders]:
+        raise ValueError(f"{file} has no seed {missing[0]}; it has {', '.join(map(str, orders))}.")
+    for seed in seeds:
+        _check_order(file, seed, orders[seed], set(cases), set(held_out))
+    known = tuple(case for case in held_out if case in set(cases))
+    return LabelOrders({seed: orders[seed] for seed in seeds}, known)
+
+
+def _check_order(file: Path, seed: int, order: Sequence[str], cases: set[str], held_out: set[str]) -> None:
+    problems = {
+        "not in the data set": [case for case in order if case not in cases],
+        "named twice": [case for case in dict.fromkeys(order) if order.count(case) > 1],
+        "also in in_domain_test": [case for case in order if case in held_out],
+    }
+    for problem, names in problems.items():
+        if names:
+            raise ValueError(f"{file}, seed {seed}: {len(names)} case(s) {problem}, such as {names[0]}.")
+
+
+def check_labels(orders: LabelOrders, labels: Sequence[int], cases: Sequence[str]) -> None:
+    """Raises ValueError if there are too few cases for the largest number of labels and one more for validation."""
+    for seed, order in orders.orders.items():
+        most = min(len(order), len(cases) - len(orders.held_out) - 1)
+        if max(labels) > most:
+            raise ValueError(
+                f"{max(labels)} labelled cases cannot be taken with seed {seed}: its order has {len(order)} of "
+                f"{len(cases)} cases, {len(orders.held_out)} are held out, and one must be left for validation. "
+                f"At most: {most}."
+            )
+
+
+def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Split], write: bool = True) -> list[int]:
+    """The numbers of the folds that train on the same cases as `splits`; missing ones are added.
+
+    Folds that are there stay as they are, and where there is no file yet the first five are nnU-Net's own. Two seeds
+    may have the same cases; they get a fold each, since a seed stands for a training of its own.
+
+    Args:
+        preprocessed: folder of the data set in nnUNet_preprocessed.
+        cases: all labelled cases.
+        splits: wanted.
+        write: otherwise the file stays as it is.
+
+    Returns:
+        a fold for each of them.
+    """
+    file = preprocessed / SPLITS
+    there: list[Split] = json.loads(file.read_text()) if file.is_file() else _folds_of_nnunet(cases)
+    number, folds = len(there), []
+    for split in splits:
+        fold = next((fold for fold in _equal(split, there) if fold not in folds), len(there))
+        if fold == len(there):
+            there.append(split)
+        folds.append(fold)
+    if len(there) > number and write:
+        write_text(file, json.dumps(there, indent=4))
+    return folds
+
+
+def _equal(split: Split, folds: Sequence[Split]) -> list[int]:
+    """Folds that train on the same cases for the same seed, and then those that nobody made for a seed."""
+    equal = [fold for fold, there in enumerate(folds) if set(there["train"]) == set(split["train"])]
+    of_seed = [fold for fold in equal if folds[fold].get("seed") == split["seed"]]
+    return of_seed + [fold for fold in equal if "seed" not in folds[fold]]
+
+
+def _folds_of_nnunet(cases: Sequence[str]) -> list[Split]:
+    if len(cases) < FOLDS_OF_NNUNET:
+        return []
+    folds = generate_crossval_split(np.sort(list(cases)).tolist(), n_splits=FOLDS_OF_NNUNET)
+    return [{part: list(map(str, names)) for part, names in fold.items()} for fold in folds]

@@ -1,0 +1,170 @@
+"""nnU-Net's training with the length that fits into a given time, for comparisons in equal time.
+
+Some iterations are measured first; then so many epochs are trained that the learning rate falls to its end in that
+time.
+"""
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from nnunet_diffusion_ensemble.system.atomic import write_text
+
+LENGTH_FILE = "training_length.json"
+CLOCKS = ("wall", "cpu")
+WARM_UP_ITERATIONS, MEASURED_ITERATIONS = 2, 20
+VALIDATION_ITERATIONS = 1  # in an epoch; they only draw nnU-Net's curve
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """How long to train.
+
+    Attributes:
+        minutes: of training; preparation and saving come on top.
+        clock: `wall`, or `cpu`: the time of one process, augmentation included, whatever else the machine does.
+        iterations_per_epoch: nnU-Net has 250. If less than one epoch fits, the epoch is shorter.
+    """
+
+    minutes: float
+    clock: Literal["wall", "cpu"] = "wall"
+    iterations_per_epoch: int = 250
+
+    def __str__(self) -> str:
+        return f"{self.minutes:g} minutes of {self.clock} time, {self.iterations_per_epoch} iterations an epoch"
+
+    def __post_init__(self) -> None:
+        if self.minutes <= 0:
+            raise ValueError(f"The time of a training must be positive, got {self.minutes} minutes.")
+        if self.clock not in CLOCKS:
+            raise ValueError(f"The clock must be one of {', '.join(CLOCKS)}, got {self.clock!r}.")
+        if self.iterations_per_epoch < 1:
+            raise ValueError(f"An epoch has at least one iteration, got {self.iterations_per_epoch}.")
+
+
+@dataclass(frozen=True)
+class TrainingLength:
+    """A number of epochs, and how long each of them is."""
+
+    epochs: int
+    iterations_per_epoch: int
+
+    @classmethod
+    def fitting(cls, limit: TimeLimit, seconds_per_iteration: float) -> "TrainingLength":
+        iterations = 60 * limit.minutes / seconds_per_iteration
+        if iterations < limit.iterations_per_epoch:
+            return cls(1, max(1, round(iterations)))
+        epochs = round(iterations / (limit.iterations_per_epoch + VALIDATION_ITERATIONS))
+        return cls(max(1, epochs), limit.iterations_per_epoch)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What nnUNetv2_train is told."""
+
+    dataset: str
+    configuration: str
+    fold: int
+    trainer: str
+    plans: str
+    device: str = "cuda"
+
+    def make_trainer(self, continue_training: bool = False) -> Any:
+        """A trainer of nnU-Net or ours.
+
+        Raises:
+            ValueError: there is no such device.
+        """
+        from nnunetv2.run.run_training import get_trainer_from_args
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("There is no device cuda here. Use -device cpu.")
+        device = torch.device(self.device)
+        return get_trainer_from_args(
+            self.dataset, self.configuration, self.fold, self.trainer, self.plans, continue_training, device
+        )
+
+
+def train_for(fold: Fold, limit: TimeLimit, continue_training: bool = False) -> None:
+    """Trains a fold, and writes beside it how long.
+
+    Args:
+        fold: what to train.
+        limit: how long.
+        continue_training: from the last checkpoint, if there is one, with the length that it was started with.
+
+    Raises:
+        ValueError: the training that is to be continued was started with another limit.
+    """
+    from nnunetv2.run.run_training import maybe_load_checkpoint
+
+    if limit.clock == "cpu":
+        os.environ["nnUNet_n_proc_DA"] = "0"
+    trainer = fold.make_trainer(continue_training)
+    folder = Path(trainer.output_folder)
+    length = read_length(folder, limit) if continue_training else None
+    if length is None:
+        length = TrainingLength.fitting(limit, measure_iteration(fold.make_trainer(), limit.clock))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / LENGTH_FILE, json.dumps({"limit": asdict(limit), "length": asdict(length)}, indent=2))
+    set_length(trainer, length)
+    trainer.print_to_log_file(f"{length.epochs} epochs of {length.iterations_per_epoch} iterations fit into {limit}.")
+    maybe_load_checkpoint(trainer, continue_training, validation_only=False)
+    trainer.run_training()
+
+
+def read_length(folder: Path, limit: TimeLimit) -> TrainingLength | None:
+    """How long a fold is trained, if it was begun.
+
+    Args:
+        folder: of the fold.
+        limit: what it is expected to be.
+
+    Raises:
+        ValueError: it was begun with another limit.
+    """
+    file = folder / LENGTH_FILE
+    if not file.is_file():
+        return None
+    values = json.loads(file.read_text())
+    before = TimeLimit(**values["limit"])
+    if before != limit:
+        raise ValueError(
+            f"{folder} was trained with {before}, not with {limit}. Ask for the same, use other plans "
+            "(nnunet-diffusion plan -p NAME), or delete it."
+        )
+    return TrainingLength(**values["length"])
+
+
+def set_length(trainer: Any, length: TrainingLength) -> None:
+    trainer.num_epochs = length.epochs
+    trainer.num_iterations_per_epoch = length.iterations_per_epoch
+    trainer.num_val_iterations_per_epoch = VALIDATION_ITERATIONS
+
+
+def measure_iteration(trainer: Any, clock: str) -> float:
+    """Seconds of one iteration, with loading and augmentation; the trainer is of no use afterwards."""
+    trainer.disable_checkpointing = True
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    for _ in range(WARM_UP_ITERATIONS):
+        trainer.train_step(next(trainer.dataloader_train))
+    start = _now(clock)
+    for _ in range(MEASURED_ITERATIONS):
+        trainer.train_step(next(trainer.dataloader_train))
+    seconds = _now(clock) - start
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        if hasattr(loader, "_finish"):  # worker processes
+            loader._finish()
+    return seconds / MEASURED_ITERATIONS
+
+
+def _now(clock: str) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.process_time() if clock == "cpu" else time.monotonic()

@@ -1,0 +1,1 @@
+"""What every part stands on: whole files, processes, and what they say."""

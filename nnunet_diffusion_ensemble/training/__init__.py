@@ -1,0 +1,1 @@
+"""Trainers: of the denoiser, of the segmentation network, and what they share."""

@@ -1,0 +1,111 @@
+"""What the trainers share that learn from labels: settings of the plans with their own changes, optimiser, batches."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, ClassVar
+
+import torch
+import torch.distributed as dist
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
+from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels
+from nnunet_diffusion_ensemble.training.learning_rate import PolynomialDecay
+from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
+
+
+def plans_with(
+    plans: Mapping[str, Any], configuration: str, changes_to: Callable[[DiffusionMethod], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """A copy of the plans with changed settings of the method.
+
+    Args:
+        plans: of `DiffusionEnsemblePlanner`.
+        configuration: e.g. `2d`.
+        changes_to: from the settings of the plans to changed values by dotted path, e.g. `{"training.num_epochs": 9}`.
+
+    Raises:
+        ValueError: if the plans were not made by our planner or do not go with the changes.
+    """
+    changed = deepcopy(dict(plans))
+    resolved = PlansManager(changed).get_configuration(configuration).configuration
+    method = DiffusionMethod.from_plans(resolved)
+    changed["configurations"][configuration][PLANS_KEY] = method.with_options(changes_to(method)).to_plans()
+    return changed
+
+
+class SegmentationTrainer(DiffusionTrainer):
+    """Trains with nnU-Net's loss as `training` of the method says.
+
+    A variant is a class with `changes`. They are made in the plans before anything reads them, so that the plans beside
+    the trained model, from which it is built for prediction, say what was trained.
+
+    Attributes:
+        changes: settings of the method, by dotted path, that stand above those of the plans.
+
+    Raises:
+        ValueError: if the data set has no labels, or the plans do not go with the changes.
+    """
+
+    changes: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ):
+        super().__init__(plans_with(plans, configuration, self.changes_to), configuration, fold, dataset_json, device)
+        if not has_labels(dataset_json):
+            raise ValueError(
+                f"{self.plans_manager.dataset_name} has no labels, so there is nothing to segment: its plans serve "
+                "pretraining. Plan a labelled data set for its denoiser with nnunet-diffusion plan -d ID --denoiser "
+                "CHECKPOINT, and train there."
+            )
+        settings = self.method.training
+        self.num_epochs = settings.num_epochs
+        self.num_iterations_per_epoch = settings.num_iterations_per_epoch
+        self.num_val_iterations_per_epoch = settings.num_val_iterations_per_epoch
+        self.initial_lr = settings.learning_rate
+        self.weight_decay = settings.weight_decay
+
+    @classmethod
+    def changes_to(cls, method: DiffusionMethod) -> Mapping[str, Any]:
+        """`changes`, for variants whose changes depend on what the plans say."""
+        return cls.changes
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is trained, for the optimizer; groups may have learning rates of their own."""
+        return [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
+        parameters = self.parameter_groups()
+        optimizer: torch.optim.Optimizer
+        if self.method.training.optimizer == "SGD":
+            optimizer = torch.optim.SGD(
+                parameters, self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
+            )
+        else:
+            optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolynomialDecay(optimizer, self.initial_lr, self.num_epochs)
+
+    def share_batch(self) -> None:
+        super().share_batch()
+        batch_size, num_processes = self.configuration_manager.batch_size, dist.get_world_size()
+        if self.configuration_manager.batch_dice and batch_size % num_processes:
+            raise ValueError(
+                f"A batch of {batch_size} cannot be shared evenly by {num_processes} processes, which Dice over the "
+                "batch needs (batch_dice in the plans). Use a number of processes that divides it."
+            )
+
+    def on_epoch_end(self) -> None:
+        save_every, self.save_every = self.save_every, self.num_epochs + 1  # not in nnU-Net's order
+        super().on_epoch_end()
+        self.save_every = save_every
+        self.current_epoch -= 1
+        if self.current_epoch != self.num_epochs - 1:
+            self.save_latest_checkpoint()
+        self.current_epoch += 1

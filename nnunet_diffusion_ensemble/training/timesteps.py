@@ -1,0 +1,142 @@
+"""What the trainers share that segment with a pretrained denoiser, frozen or fine-tuned, read at some timesteps."""
+
+import pydoc
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from nnunetv2.paths import nnUNet_results
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, nn
+
+from nnunet_diffusion_ensemble.denoiser.pretrained import find_pretrained_checkpoint, load_denoiser
+from nnunet_diffusion_ensemble.method import DiffusionMethod, timesteps_on_the_way
+from nnunet_diffusion_ensemble.training.segmentation import SegmentationTrainer
+
+
+class TimestepTrainer(SegmentationTrainer):
+    """Trains with nnU-Net's loss on the prediction of every timestep, or of all together; the plans say how.
+
+    Timesteps in `changes` are those of a diffusion process of 1000 steps; for another they are as far on the way.
+    """
+
+    @classmethod
+    def changes_to(cls, method: DiffusionMethod) -> Mapping[str, Any]:
+        changes, steps = dict(super().changes_to(method)), method.denoiser.num_diffusion_steps
+        if "ensemble.timesteps" in cls.changes:
+            changes["ensemble.timesteps"] = timesteps_on_the_way(cls.changes["ensemble.timesteps"], steps)
+        return changes
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = False,
+    ) -> nn.Module:
+        configuration = configuration_manager.configuration
+        method = DiffusionMethod.from_plans(configuration)
+        network_class = pydoc.locate(method.ensemble.network_class_name)
+        if not callable(network_class):
+            raise ImportError(
+                f"The plans name {method.ensemble.network_class_name} as network, which cannot be imported."
+            )
+        return network_class(
+            configuration["architecture"], num_input_channels, num_output_channels, method, configuration["patch_size"]
+        )
+
+    def on_train_start(self) -> None:
+        if not self.was_initialized:
+            self.initialize()
+        if not self.plain_network.denoiser.is_pretrained:
+            self._load_pretrained_denoiser()
+        super().on_train_start()
+
+    def _load_pretrained_denoiser(self) -> None:
+        checkpoint = find_pretrained_checkpoint(
+            Path(nnUNet_results) / self.plans_manager.dataset_name,
+            self.plans_manager.plans_name,
+            self.configuration_name,
+            self.fold,
+            self.method.pretrained_checkpoint,
+        )
+        note = load_denoiser(
+            self.plain_network,
+            checkpoint,
+            self.configuration_manager.configuration["architecture"],
+            adapt_channels=self.method.pretrained_checkpoint is not None,
+        )
+        iterations = int(self.plain_network.denoiser.trained_iterations)
+        length = f"pretrained for {iterations} iterations" if iterations > 0 else "trained elsewhere"
+        self.print_to_log_file(f"Denoiser: {checkpoint}, {length}")
+        if note is not None:
+            self.print_to_log_file(note)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The head and, where it is fine-tuned, the denoiser, which has a learning rate of its own."""
+        network, settings = self.plain_network, self.method.training
+        groups = [{"params": list(network.head.parameters()), "lr": settings.learning_rate}]
+        denoiser = [p for p in network.denoiser.parameters() if p.requires_grad]
+        if denoiser:
+            groups.append({"params": denoiser, "lr": settings.denoiser_learning_rate})
+        return groups
+
+    @property
+    def num_drawn_timesteps(self) -> int:
+        """How many timesteps each image of an iteration is noised to."""
+        return self.method.training.timesteps_per_image or len(self.method.ensemble.timesteps)
+
+    def train_step(self, batch: dict) -> dict:
+        images = batch["data"].to(self.device, non_blocking=True)
+        target = batch["target"].to(self.device, non_blocking=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        mean_loss = torch.zeros((), device=self.device)
+        weight = self.share.loss_weight / self.num_drawn_timesteps
+        for which in self._passes():
+            noise, timesteps = self.noise_and_timesteps(images, which)
+            with self.autocast():
+                logits = self.network(images, noise, timesteps)
+                repeated_target = target.expand(len(logits), *target.shape).flatten(0, 1)
+                loss = self.loss(logits.flatten(0, 1), repeated_target) * (len(which) * weight)
+            self.backward(loss)
+            mean_loss += loss.detach()
+        self.clip_and_step()
+        self.iteration += 1
+        return {"loss": mean_loss.cpu().numpy()}
+
+    def noise_and_timesteps(self, images: Tensor, which: range) -> tuple[Tensor | None, Tensor]:
+        """What the images are noised with in one pass, the same however timesteps share passes.
+
+        Args:
+            images: (N, C, *space).
+            which: positions of the pass among the timesteps of an iteration.
+
+        Returns:
+            noise (timesteps, N, C, *space), or None where the plans add none, and timesteps (timesteps, N).
+        """
+        positions = self._drawn_positions(len(images))[which.start : which.stop]
+        timesteps = self.plain_network.timesteps[positions.to(self.device)]
+        if not self.method.ensemble.adds_noise:
+            return None, timesteps
+        seed = self.method.ensemble.noise_seed
+        generators = [[self.generator(seed, i, p) for i, p in enumerate(row)] for row in positions.tolist()]
+        return torch.stack([self.noise(images.shape[1:], row) for row in generators]), timesteps
+
+    def _drawn_positions(self, num_images: int) -> Tensor:
+        """(timesteps, N) on the CPU: for each image, positions in the plans' list, all different."""
+        total, seed = len(self.method.ensemble.timesteps), self.method.ensemble.noise_seed
+        if self.num_drawn_timesteps == total:
+            return torch.arange(total)[:, None].expand(-1, num_images)
+        # The number of the noise's generators is a position, so that this one is none of theirs.
+        generators = [self.generator(seed, i, total, device=torch.device("cpu")) for i in range(num_images)]
+        drawn = [torch.randperm(total, generator=g)[: self.num_drawn_timesteps] for g in generators]
+        return torch.stack(drawn, dim=1)
+
+    def _passes(self) -> list[range]:
+        """By the largest batch of any process, since in each backward pass all of them wait for each other."""
+        num_processes = dist.get_world_size() if self.is_ddp else 1
+        largest_share = -(-self.configuration_manager.batch_size // num_processes)
+        return self.plain_network.passes(largest_share, self.num_drawn_timesteps)

@@ -1,0 +1,187 @@
+"""What all trainers of the package share: settings from the plans, safe checkpoints, seeded noise."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.training.continuing import (
+    EARLIER,
+    refuse_foreign_checkpoint,
+    remove_partial_files,
+    set_earlier_checkpoints_aside,
+)
+from nnunet_diffusion_ensemble.training.processes import BatchShare, device_of_process, seeded_generator
+
+GRADIENT_CLIP = 12.0  # nnU-Net's
+SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
+
+
+class DiffusionTrainer(nnUNetTrainer):
+    """nnU-Net's trainer with the settings of the method and without deep supervision.
+
+    Raises:
+        ValueError: if the plans were not made by `DiffusionEnsemblePlanner`.
+        NotImplementedError: for a cascade.
+    """
+
+    is_ddp: bool
+    network: Any
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ):
+        manager = PlansManager(plans).get_configuration(configuration)
+        self.method = DiffusionMethod.from_plans(manager.configuration)
+        if manager.previous_stage_name is not None:
+            raise NotImplementedError(
+                f"Configuration {configuration} is a cascade, which the diffusion ensemble does not support: its "
+                "denoiser would see the previous segmentation as an image. Use 2d, 3d_fullres or 3d_lowres."
+            )
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = False
+        self.gradient_clip = GRADIENT_CLIP
+        self.save_every = SAVE_EVERY
+        self.share = BatchShare()
+        self.precision: str | None = None
+        if self.is_ddp:
+            self.device = device_of_process(device.type)
+            if self.device.type != "cuda":
+                self.grad_scaler = None
+
+    def initialize(self) -> None:
+        """nnU-Net's. What it does for several processes is done here, since there the rank is the number of the GPU,
+        which holds on one machine only, and every process has a GPU."""
+        several_processes, self.is_ddp = self.is_ddp, False
+        super().initialize()
+        self.is_ddp = several_processes
+        if self.is_ddp:
+            self.share_batch()
+            self.loss = self._build_loss()
+            is_on_gpu = self.device.type == "cuda"
+            if is_on_gpu:
+                self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+            self.network = DistributedDataParallel(self.network, device_ids=[self.device] if is_on_gpu else None)
+
+    def share_batch(self) -> None:
+        """Takes this process's part of the batch.
+
+        Raises:
+            ValueError: there are more processes than images in it.
+        """
+        rank, num_processes, batch_size = dist.get_rank(), dist.get_world_size(), self.configuration_manager.batch_size
+        if batch_size < num_processes:
+            raise ValueError(
+                f"A batch of {batch_size} cannot be shared by {num_processes} processes: use fewer, or plan with a "
+                "larger batch."
+            )
+        self._set_batch_size_and_oversample()
+        self.share = BatchShare.of_process(rank, num_processes, batch_size)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
+        *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if self.method.mirror_axes is not None:
+            axes = self.method.mirror_axes
+            self.inference_allowed_mirroring_axes = axes or None
+        return (*others, axes)
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """There is no deep supervision to switch."""
+
+    @property
+    def plain_network(self) -> Any:
+        """The network without the wrappers of DDP and torch.compile."""
+        network = self.network.module if self.is_ddp else self.network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision: what the plans name, else nnU-Net's choice, which is float16 on CUDA."""
+        precision = self.precision or ("float16" if self.device.type == "cuda" else "float32")
+        if precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, precision))
+
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            remove_partial_files(Path(self.output_folder))
+            earlier = set_earlier_checkpoints_aside(Path(self.output_folder)) if self.current_epoch == 0 else []
+            if earlier:
+                self.print_to_log_file(f"Of an earlier training, renamed to {EARLIER}...: {', '.join(earlier)}")
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self.iteration = self.current_epoch * self.num_iterations_per_epoch
+
+    def generator(self, seed: int, image: int, *numbers: int, device: torch.device | None = None) -> torch.Generator:
+        """Random numbers for an image of this process's batch: they depend on the seed, the iteration, the image's
+        position in the global batch and further numbers, so that neither a restart nor processes change them."""
+        return seeded_generator(device or self.device, seed, self.iteration, self.share.start + image, *numbers)
+
+    def generators(self, seed: int, num_images: int, *numbers: int) -> list[torch.Generator]:
+        """Those of all images of this process's batch."""
+        return [self.generator(seed, image, *numbers) for image in range(num_images)]
+
+    def noise(self, image_shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+        """Standard normal noise for each image, (N, *image_shape)."""
+        return torch.stack([torch.randn(*image_shape, device=self.device, generator=g) for g in generators])
+
+    def backward(self, loss: Tensor) -> None:
+        (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
+
+    def clip_and_step(self) -> None:
+        if self.grad_scaler is not None:
+            self.grad_scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+        if self.grad_scaler is None:
+            self.optimizer.step()
+        else:
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint, whole or not at all."""
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        with whole_file(filename) as temporary:
+            super().save_checkpoint(str(temporary))
+
+    def save_latest_checkpoint(self) -> None:
+        """Every few epochs, after `checkpoint_best`: continuing from it must not depend on a best one that a kill in
+        between left unwritten, as nnU-Net's order does."""
+        if (self.current_epoch + 1) % self.save_every == 0:
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """nnU-Net's, for checkpoints of the same trainer and network.
+
+        Raises:
+            ValueError: the file is truncated, of another kind, or of another trainer or network.
+        """
+        file = Path(filename_or_checkpoint)
+        if not self.was_initialized:
+            self.initialize()
+        checkpoint = read_checkpoint(file)
+        configuration, weights = self.configuration_manager.configuration, self.plain_network.state_dict()
+        refuse_foreign_checkpoint(checkpoint, file, type(self).__name__, configuration, weights)
+        super().load_checkpoint(str(file))
+        self.restore(checkpoint)
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """For what a trainer keeps beside nnU-Net's: `checkpoint` is on the CPU."""

@@ -1,0 +1,77 @@
+"""Command line: help at once, a user's mistake as one sentence."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nnunet_diffusion_ensemble.cli import report as cli_report
+from nnunet_diffusion_ensemble.cli.parser import build_parser, main
+from nnunet_diffusion_ensemble.cli.plan import METHOD_OPTIONS
+from nnunet_diffusion_ensemble.demo import steps as cli_demo
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from nnunet_diffusion_ensemble.cli.parser import build_parser; build_parser().format_help();"
+        "print([m for m in ('torch', 'nnunetv2', 'numpy', 'monai', 'matplotlib') if m in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "[]"
+
+
+def test_every_method_option_names_a_setting_that_exists():
+    for option, path, *_ in METHOD_OPTIONS:
+        settings = DiffusionMethod()
+        for name in path.split("."):
+            assert hasattr(settings, name), f"{option}: {path}"
+            settings = getattr(settings, name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convert", "Lungs", "--unlabelled", "nowhere"], "Dataset001_"),
+        (["convert", "Dataset001_L", "--images", "a", "--masks", "b", "--labels", "lung"], "NAME=VALUE"),
+    ],
+)
+def test_a_mistake_is_told_without_a_stack_trace(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+def test_an_interruption_is_no_stack_trace_either(capsys, monkeypatch):
+    def interrupted(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_report, "run", interrupted)
+    assert main(["report", "anywhere"]) == 130
+    assert capsys.readouterr().err == "nnunet-diffusion: interrupted\n"
+
+
+def test_plan_options_reach_the_plans_by_dotted_path(monkeypatch):
+    seen = {}
+    import nnunet_diffusion_ensemble.planning.plan as module
+
+    monkeypatch.setattr(module, "plan", lambda dataset, options, *rest: seen.update(vars(options)) or "P")
+    assert main(["plan", "-d", "3", "--timesteps", "1", "50", "--epochs", "4", "--mirror-axes", "-1"]) == 0
+    assert seen["method"] == {"ensemble.timesteps": (1, 50), "training.num_epochs": 4, "mirror_axes": ()}
+    assert seen["base_features"] is None
+
+
+@pytest.mark.parametrize(("options", "pretrain"), [([], False), (["--pretrain"], True)])
+def test_the_demo_is_told_its_folder_and_whether_to_pretrain(options, pretrain, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(cli_demo, "run_demo", lambda *arguments: seen.append(arguments) or 0)
+    assert main(["demo", str(tmp_path), *options]) == 0
+    assert seen == [(tmp_path, cli_demo.DemoOptions(pretrain=pretrain))]
+
+
+def test_check_and_undo_exclude_each_other(capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["register", "--check", "--undo"])
+    assert "not allowed with" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""Reading a checkpoint, and what is said of files that are none."""
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+
+CHECKPOINT = {"network_weights": {"a": torch.arange(3.0)}, "init_args": {"fold": 0}, "trainer_name": "nnUNetTrainer"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "some.pth"
+
+
+def test_a_checkpoint_is_read_as_it_was_written(file: Path) -> None:
+    torch.save(CHECKPOINT | {"logging": {"losses": [np.float32(0.5)]}}, file)
+    read = read_checkpoint(str(file))
+    assert torch.equal(read["network_weights"]["a"], torch.tensor([0.0, 1.0, 2.0]))
+    assert (read["init_args"], read["trainer_name"]) == ({"fold": 0}, "nnUNetTrainer")
+    assert read["logging"] == {"losses": [0.5]}
+
+
+def test_weights_that_stay_in_the_file_are_the_same(file: Path) -> None:
+    torch.save(CHECKPOINT, file)
+    there, mapped = read_checkpoint(file), read_checkpoint(file, mapped=True)
+    assert there.keys() == mapped.keys()
+    for name, weights in there["network_weights"].items():
+        assert torch.equal(mapped["network_weights"][name], weights)
+
+
+def damaged(file: Path) -> None:
+    """The pickle inside is overwritten, the zip's directory is whole."""
+    torch.save(CHECKPOINT, file)
+    content = file.read_bytes()
+    start = content.index(b"network_weights") - 20
+    file.write_bytes(content[:start] + bytes(60) + content[start + 60 :])
+
+
+def safetensors(file: Path) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+
+
+def model_zip(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("Dataset001_A/nnUNetTrainer__nnUNetPlans__2d/plans.json", "{}")
+
+
+def other_zip(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("notes.txt", "")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (damaged, "is damaged"),
+        (lambda file: file.touch(), "it is empty"),
+        (lambda file: file.write_text("hello, there"), r"another kind, which begins with b'hello, th'"),
+        (lambda file: file.write_bytes(pickle.dumps(CHECKPOINT["init_args"])), "it is a bare pickle"),
+        (lambda file: torch.save(CHECKPOINT, file, _use_new_zipfile_serialization=False), "a torch older than 1.6"),
+        (lambda file: file.write_bytes(b"\x89HDF\r\n\x1a\n"), "it is an HDF5 file"),
+        (safetensors, "it is a safetensors file"),
+        (model_zip, "nnUNetv2_install_pretrained_model_from_zip"),
+        (other_zip, r"a zip archive of other things, such as notes\.txt"),
+        (lambda file: torch.save({"state_dict": {}}, file), "holds the keys state_dict and lacks network_weights, "),
+        (lambda file: torch.save(torch.zeros(1), file), "holds an object of type Tensor"),
+    ],
+    ids=range(11),
+)
+def test_a_file_that_is_no_checkpoint_is_called_what_it_is(
+    write: Callable[[Path], object], message: str, file: Path
+) -> None:
+    write(file)
+    with pytest.raises(ValueError, match=message) as error:
+        read_checkpoint(file)
+    assert str(file) in str(error.value)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 100, 700, -30, -1])
+def test_a_truncated_checkpoint_is_called_so_wherever_it_ends(length: int, file: Path) -> None:
+    torch.save(CHECKPOINT, file)
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"some\.pth is not .*: it is truncated"):
+        read_checkpoint(file)
+
+
+class Marker:
+    """Unpickling it would be noticed."""
+
+    def __reduce__(self) -> tuple:
+        return pytest.fail, ("the file was unpickled",)
+
+
+def test_a_pickle_of_unknown_origin_is_refused_without_running_it(file: Path) -> None:
+    file.write_bytes(pickle.dumps(Marker()))
+    with pytest.raises(ValueError, match="bare pickle"):
+        read_checkpoint(file)
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"There is no .*gone\.pth"):
+        read_checkpoint(tmp_path / "gone.pth")
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        read_checkpoint(tmp_path)

@@ -1,0 +1,98 @@
+"""Planner: nnU-Net's own topology, and all settings of the method in the plans."""
+
+import pytest
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
+    ResEncUNetPlanner,
+)
+from planning_data import make_dataset, plan
+
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner, PlanningOptions
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "channels"),
+    [
+        ((1, 120, 100), (999.0, 1.0, 1.0), {"0": "X-ray"}),
+        ((24, 40, 36), (1.0, 1.0, 1.0), {"0": "T1", "1": "T2"}),
+        ((10, 64, 64), (5.0, 0.7, 0.7), {"0": "CT"}),
+    ],
+    ids=["2d", "3d two channels", "3d anisotropic"],
+)
+def test_topology_patch_and_batch_are_those_of_nnunets_residual_encoder_planner(
+    tmp_path, monkeypatch, shape, spacing, channels
+):
+    name = make_dataset(tmp_path, monkeypatch, channels, shape, spacing)
+    ours, stock = plan(DiffusionEnsemblePlanner(name)), plan(ResEncUNetPlanner(name))
+    assert ours.keys() == stock.keys()
+    for configuration, settings in stock.items():
+        settings_of_ours = dict(ours[configuration])
+        assert "diffusion" in settings_of_ours
+        del settings_of_ours["diffusion"]
+        assert settings_of_ours == settings
+
+
+@pytest.mark.parametrize(
+    ("channel_name", "scale", "shift"),
+    [("MRI", 1.0, 0.0), ("CT", 1.0, 0.0), ("rescale_to_0_1", 2.0, -1.0), ("noNorm", 0.5, -1.5)],
+)
+def test_input_scaling_brings_each_normalisation_to_zero_mean_and_unit_range(
+    tmp_path, monkeypatch, channel_name, scale, shift
+):
+    # noNorm: mean 3 and standard deviation 2 of the fingerprint become 0 and 1.
+    name = make_dataset(tmp_path, monkeypatch, {"0": channel_name}, (1, 64, 64), (999.0, 1.0, 1.0))
+    denoiser = plan(DiffusionEnsemblePlanner(name))["2d"]["diffusion"]["denoiser"]
+    assert denoiser["input_scale"] == [scale]
+    assert denoiser["input_shift"] == [shift]
+
+
+def test_regions_are_averaged_as_sigmoids_and_labels_as_softmax(tmp_path, monkeypatch):
+    regions = {"background": 0, "whole": [1, 2], "part": 2}
+    size = (1, 64, 64), (999.0, 1.0, 1.0)
+    with_regions = make_dataset(tmp_path / "a", monkeypatch, {"0": "MRI"}, *size, labels=regions)
+    assert plan(DiffusionEnsemblePlanner(with_regions))["2d"]["diffusion"]["ensemble"]["averaging"] == "sigmoid"
+    with_labels = make_dataset(tmp_path / "b", monkeypatch, {"0": "MRI"}, *size)
+    assert plan(DiffusionEnsemblePlanner(with_labels))["2d"]["diffusion"]["ensemble"]["averaging"] == "softmax"
+
+
+def test_pretraining_batch_covers_five_per_cent_of_labelled_and_unlabelled_images(tmp_path, monkeypatch):
+    # 20 labelled and 380 unlabelled images of one patch each: 5% of 400 is 20.
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0), num_unlabelled=380)
+    planned = plan(DiffusionEnsemblePlanner(name))["2d"]
+    assert planned["diffusion"]["pretraining"]["batch_size"] == 20
+    assert planned["batch_size"] == 2  # 5% of 20 is 1, and nnU-Net never goes below 2
+
+
+def test_options_change_topology_batch_and_method(tmp_path, monkeypatch):
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0))
+    options = PlanningOptions(8, 2, 5, {"ensemble.timesteps": (1, 50), "training.num_epochs": 7})
+    planned = plan(DiffusionEnsemblePlanner(name, options=options))["2d"]
+    kwargs = planned["architecture"]["arch_kwargs"]
+    assert kwargs["features_per_stage"] == [8, 16, 32, 64, 128]
+    assert kwargs["n_blocks_per_stage"] == [2, 2, 2, 2, 2]
+    assert planned["batch_size"] == 5
+    assert planned["diffusion"]["ensemble"]["timesteps"] == [1, 50]
+    assert planned["diffusion"]["training"]["num_epochs"] == 7
+
+
+def test_every_configuration_can_be_read_back(tmp_path, monkeypatch):
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (24, 40, 36), (1.0, 1.0, 1.0))
+    planned = plan(DiffusionEnsemblePlanner(name))
+    for configuration in planned.values():
+        method = DiffusionMethod.from_plans(configuration)
+        assert method.to_plans() == configuration["diffusion"]
+
+
+def test_own_spacing_gets_its_own_preprocessed_data(tmp_path, monkeypatch):
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (24, 40, 36), (1.0, 1.0, 1.0))
+    shared = plan(DiffusionEnsemblePlanner(name))["3d_fullres"]
+    assert shared["data_identifier"] == "nnUNetPlans_3d_fullres"
+    planner = DiffusionEnsemblePlanner(name, plans_name="Coarse", overwrite_target_spacing=[2.0, 2.0, 2.0])
+    assert plan(planner)["3d_fullres"]["data_identifier"] == "Coarse_3d_fullres"
+
+
+def test_misnamed_unlabelled_image_is_refused_at_planning(tmp_path, monkeypatch):
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0))
+    (tmp_path / "raw" / name / "imagesUn" / "scan.nii.gz").touch()
+    with pytest.raises(ValueError, match=r"scan\.nii\.gz"):
+        DiffusionEnsemblePlanner(name)

@@ -1,0 +1,127 @@
+"""Training for a given time: the measurement, the number of epochs, and what a continued training holds on to."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from nnunet_diffusion_ensemble.study import timed_training
+from nnunet_diffusion_ensemble.study.timed_training import (
+    LENGTH_FILE,
+    Fold,
+    TimeLimit,
+    TrainingLength,
+    measure_iteration,
+    train_for,
+)
+from nnunet_diffusion_ensemble.trainers.scratch_trainer import ScratchTrainer
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds_per_iteration", "length"),
+    [
+        (TimeLimit(2, iterations_per_epoch=99), 0.1, (12, 99)),  # 1200 iterations, 100 with that of validation
+        (TimeLimit(2, iterations_per_epoch=100), 0.5, (2, 100)),  # 240 iterations
+        (TimeLimit(2, iterations_per_epoch=250), 0.5, (1, 240)),  # less than an epoch
+        (TimeLimit(1), 120.0, (1, 1)),  # not even one iteration
+    ],
+)
+def test_so_many_epochs_as_fit(limit: TimeLimit, seconds_per_iteration: float, length: tuple[int, int]) -> None:
+    assert TrainingLength.fitting(limit, seconds_per_iteration) == TrainingLength(*length)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((0,), "must be positive"), ((2, "sun"), "one of wall, cpu, got 'sun'"), ((2, "cpu", 0), "at least one")],
+)
+def test_an_impossible_limit_is_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TimeLimit(*arguments)
+
+
+def test_the_first_iterations_are_not_measured_and_workers_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, ended = {"now": 0.0}, []
+    durations = iter([30.0, 20.0, *[0.25, 0.75] * 10])
+    monkeypatch.setattr(timed_training, "_now", lambda kind: clock["now"])
+
+    def train_step(batch: str) -> None:
+        clock["now"] += next(durations)
+
+    class Loader:
+        def __next__(self) -> str:
+            return "batch"
+
+        def _finish(self) -> None:
+            ended.append(self)
+
+    trainer = SimpleNamespace(
+        on_train_start=lambda: None,
+        on_train_epoch_start=lambda: None,
+        train_step=train_step,
+        dataloader_train=Loader(),
+        dataloader_val=Loader(),
+    )
+    assert measure_iteration(trainer, "cpu") == pytest.approx(0.5)
+    assert trainer.disable_checkpointing
+    assert ended == [trainer.dataloader_train, trainer.dataloader_val]
+
+
+@pytest.fixture
+def fold(make_trainer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Fold:
+    """A fold of tiny cases, of which an iteration is said to take ten seconds."""
+    monkeypatch.setattr(Fold, "make_trainer", lambda *_: make_trainer(ScratchTrainer))
+    monkeypatch.setattr(timed_training, "measure_iteration", lambda trainer, clock: 10.0)
+    monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *_: None)
+    return Fold("1", "2d", 0, "ScratchTrainer", "Plans", "cpu")
+
+
+def folder_of(fold: Fold) -> Path:
+    return Path(fold.make_trainer().output_folder)
+
+
+def test_a_training_has_the_length_that_fits_and_says_so(fold: Fold) -> None:
+    train_for(fold, TimeLimit(1, iterations_per_epoch=2))  # 6 iterations, 3 with that of validation in an epoch
+    folder = folder_of(fold)
+    checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
+    assert checkpoint["current_epoch"] == 2
+    assert json.loads((folder / LENGTH_FILE).read_text())["length"] == {"epochs": 2, "iterations_per_epoch": 2}
+    logs = [file.read_text() for file in folder.glob("training_log_*.txt")]
+    assert any("2 epochs of 2 iterations fit into 1 minutes of wall time" in log for log in logs)
+
+
+def test_a_continued_training_keeps_its_length_whatever_is_measured_then(
+    fold: Fold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = TimeLimit(1, iterations_per_epoch=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(ScratchTrainer, "run_training", lambda self: None)  # killed before the first epoch
+        train_for(fold, limit)
+    monkeypatch.setattr(timed_training, "measure_iteration", lambda trainer, clock: 1.0)
+    train_for(fold, limit, continue_training=True)
+    assert torch.load(folder_of(fold) / "checkpoint_final.pth", weights_only=False)["current_epoch"] == 2
+
+
+def test_a_training_of_another_time_is_not_continued(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScratchTrainer, "run_training", lambda self: None)
+    train_for(fold, TimeLimit(1, iterations_per_epoch=2))
+    with pytest.raises(ValueError, match=r"was trained with 1 minutes of wall.*, not with 3 minutes of wall"):
+        train_for(fold, TimeLimit(3, iterations_per_epoch=2), continue_training=True)
+
+
+def test_cpu_time_counts_augmentation(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_n_proc_DA", "2")
+    seen = []
+    monkeypatch.setattr(ScratchTrainer, "run_training", lambda self: seen.append(os.environ["nnUNet_n_proc_DA"]))
+    train_for(fold, TimeLimit(1, "cpu"))
+    assert seen == ["0"]
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no device cuda here"):
+        Fold("1", "2d", 0, "nnUNetTrainer", "Plans").make_trainer()

@@ -1,0 +1,122 @@
+"""Commands as child processes: their output, their failure, their end, and what is said of their progress."""
+
+import io
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from nnunet_diffusion_ensemble.system.child_processes import (
+    ENTRY_POINTS,
+    Command,
+    FileProgress,
+    Progress,
+    Screen,
+    TrainingProgress,
+    bar,
+    clock,
+    run_command,
+)
+
+MODULE = """
+import os, sys, time
+def main():
+    print("arguments", sys.argv, "in", os.getcwd(), "with", os.environ["MARK"])
+    return 3 if "fail" in sys.argv else 0
+def wait():
+    open("started", "w").write(str(os.getpid()))
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`run("program", "argument")` with a module of our own behind the programs `say` and `wait`."""
+    (tmp_path / "made_module.py").write_text(MODULE)
+    for program, function in (("say", "main"), ("wait", "wait")):
+        monkeypatch.setitem(ENTRY_POINTS, program, ("made_module", function))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "MARK": "mark"}
+
+    def run_it(program: str, *arguments: str, progress: Progress | None = None) -> str:
+        log = tmp_path / "log.txt"
+        command = Command(program, arguments)
+        run_command(command, tmp_path, environment, log, progress or Progress(), Screen(io.StringIO()))
+        return log.read_text()
+
+    return run_it
+
+
+def test_output_goes_to_the_log_after_the_command(run, tmp_path: Path) -> None:
+    lines = run("say", "two words").splitlines()
+    assert lines == ["$ say 'two words'", f"arguments ['say', 'two words'] in {tmp_path} with mark"]
+
+
+def test_a_failure_names_status_and_log_and_quotes_the_last_lines(run) -> None:
+    with pytest.raises(RuntimeError, match=r"`say fail` ended with exit status 3(.|\n)*log\.txt(.|\n)*  \| arguments"):
+        run("say", "fail")
+
+
+def test_an_interruption_ends_the_command(run, tmp_path: Path) -> None:
+    class Impatient(Progress):
+        def status(self) -> str:
+            if (tmp_path / "started").exists():
+                raise KeyboardInterrupt
+            return ""
+
+    with pytest.raises(KeyboardInterrupt):
+        run("wait", progress=Impatient())
+    process = int((tmp_path / "started").read_text())
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+def test_training_progress_reads_nnunets_log() -> None:
+    progress = TrainingProgress(4)
+    assert progress.status() == "starting"
+    for line in ("Epoch 1 ", "Current learning rate: 0.1", "train_loss 0.25", "Pseudo dice [np.float32(0.5)]"):
+        progress.note(f"2026-01-01 00:00:00.0: {line}\n")
+    assert progress.status() == "epoch 2/4"
+    progress.note("2026-01-01 00:00:00.0: Epoch time: 40.0 s\n")
+    assert progress.status() == "epoch 2/4  [######......]  loss 0.25  dice 0.5  about 1:20 left"
+
+
+def test_file_progress_counts_files(tmp_path: Path) -> None:
+    progress = FileProgress(tmp_path, "*.png", 4)
+    assert progress.status() == "starting"
+    for name in ("a.png", "b.png", "plans.json"):
+        (tmp_path / name).touch()
+    assert progress.status() == "case 2/4  [######......]"
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3605, "60:05")])
+def test_clock(seconds: float, expected: str) -> None:
+    assert clock(seconds) == expected
+
+
+def test_a_bar_is_never_longer_than_full() -> None:
+    assert (bar(0, 2, 4), bar(1, 2, 4), bar(5, 2, 4)) == ("[....]", "[##..]", "[####]")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_status_is_written_over() -> None:
+    stream = Terminal()
+    screen = Screen(stream)
+    screen.status("epoch 1", 3)
+    screen.say("done")
+    assert stream.getvalue() == "\r\033[K      0:03  epoch 1\r\033[Kdone\n"
+
+
+def test_elsewhere_a_status_is_a_line_now_and_then() -> None:
+    stream = io.StringIO()
+    screen = Screen(stream)
+    for text in ("epoch 1", "epoch 2"):
+        screen.status(text, 3)
+    assert stream.getvalue() == "      0:03  epoch 1\n"

@@ -1,0 +1,88 @@
+"""The order of the house: folders import only what lies below them, and nothing hides from the wheel."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = "nnunet_diffusion_ensemble"
+# From the top floor down; parts of one floor do not know each other.
+FLOORS = (
+    ("cli",),
+    ("demo",),
+    ("report",),
+    ("statistics", "study"),
+    ("benchmark",),
+    ("evaluation",),
+    ("prediction",),
+    ("training",),
+    ("planning",),
+    ("data", "network"),
+    ("denoiser",),
+    ("nnunet",),
+    ("method",),
+    ("settings", "system"),
+)
+FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+APART = ("__init__", "external", "torchrun")  # the public API, and what is run by nnU-Net or torchrun
+MODULES = sorted(path for path in (REPOSITORY / PACKAGE).rglob("*.py"))
+
+
+def part_of(module: Path) -> str:
+    first = module.relative_to(REPOSITORY / PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported_parts(module: Path) -> set[str]:
+    """The parts of the package that a module imports, also within its functions."""
+    names = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        else:
+            continue
+        names |= {name.split(".")[1] for name in found if name.startswith(f"{PACKAGE}.")}
+    return names - {"__version__"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_module_imports_only_what_lies_below_it(module: Path) -> None:
+    part = part_of(module)
+    if part in APART:
+        return
+    above = {
+        other for other in imported_parts(module) if other != part and not FLOOR_OF.get(other, -1) > FLOOR_OF[part]
+    }
+    assert not above, f"{part} must not import {sorted(above)}"
+
+
+def test_every_folder_has_a_floor() -> None:
+    assert {part_of(module) for module in MODULES} == {*FLOOR_OF, *APART}
+
+
+def test_nothing_in_the_package_imports_the_trainers_and_planners_that_nnunet_finds() -> None:
+    importing = [path for path in MODULES if {"trainers", "planners"} & imported_parts(path)]
+    assert importing == []
+
+
+def test_the_modules_that_nnunet_finds_are_leaves() -> None:
+    for folder in ("trainers", "planners"):
+        for module in (REPOSITORY / folder).glob("*.py"):
+            assert len(module.read_text().splitlines()) <= 15, module
+            assert not {"trainers", "planners"} & imported_parts(module), module
+
+
+def test_the_packages_of_the_wheel_are_the_folders() -> None:
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(REPOSITORY) for path in (REPOSITORY / PACKAGE).rglob("__init__.py")}
+    found = {".".join(folder.parts) for folder in folders}
+    assert sorted(declared) == sorted(found | {f"{PACKAGE}.trainers", f"{PACKAGE}.planners"})
