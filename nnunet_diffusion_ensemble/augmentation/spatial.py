@@ -20,8 +20,9 @@ OUTSIDE = -1  # nnU-Net's label of what lies outside the image, or outside its n
 class ShiftSpatialTransform(SpatialTransform):
     """Moves image and segmentation alike, about the middle of the patch.
 
-    nnU-Net's transform never translates, and where the patch covers the image its loader does not either. Chests sit
-    elsewhere in another hospital's frame.
+    nnU-Net's transform never translates. Where the patch covers the image its loader does not either, but in the share
+    of patches that it lays around a foreground pixel, and those it moves up and left alone. Chests sit elsewhere in
+    another hospital's frame.
 
     What the segmentation marks as outside is filled before the image is moved, and what comes in from beyond the patch
     is filled alike: per channel with the lowest value inside, which is what black has become by the normalisation, or
@@ -32,7 +33,7 @@ class ShiftSpatialTransform(SpatialTransform):
         rotation: range of the angle about each axis, in radians.
         scale: largest logarithm of the magnification, either way.
         stretch: what is added to it for each axis by itself, at most, either way.
-        translation: along each axis, as a share of the patch, at most, either way.
+        translation: along each axis, before magnification, as a share of the patch, at most, either way.
         black_probability: how often outside is black rather than 0.
     """
 
