@@ -29,6 +29,8 @@ class Augmentation:
         cutout: side of a grey square, as a share of the image, at most.
         inverted_gamma: whether gamma acts on the negative in half of the images.
         mirror: left and right.
+        of_the_product: normalised first, as the package's `ShiftAugmentation` gets images: padded with their lowest
+            value (`mixed`: or with 0), changed within their range, with mean and deviation kept.
     """
 
     rotation: float = 0.0
@@ -51,6 +53,7 @@ class Augmentation:
     cutout: float = 0.0
     inverted_gamma: bool = False
     mirror: bool = False
+    of_the_product: bool = False
 
     def spatial(self, images: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Rotation, scaling and translation of images (N, 1, H, W) and masks (N, H, W) alike. Masks are 0
@@ -84,8 +87,14 @@ class Augmentation:
 
     def __call__(self, images: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Augmented images, normalised afterwards, and their masks."""
-        images, masks = self.spatial(images, masks)
-        return z_score(self.intensity(images)), masks
+        if not self.of_the_product:
+            images, masks = self.spatial(images, masks)
+            return z_score(self.intensity(images)), masks
+        images, masks = self.spatial(z_score(images), masks)
+        low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+        changed = self.intensity((images - low) / (high - low))
+        std, mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
+        return z_score(changed) * std + mean, masks
 
     def _matrices(self, images: Tensor) -> Tensor:
         """(N, 2, 3), from places in the result to places in the image."""
@@ -102,6 +111,8 @@ class Augmentation:
 
     def _padding_value(self, images: Tensor) -> Tensor:
         black = torch.zeros_like(images[:, :, :1, :1])
+        if self.of_the_product:
+            black = images.amin((1, 2, 3), keepdim=True)
         if self.padding == BLACK:
             return black
         mean = images.mean((1, 2, 3), keepdim=True)

@@ -56,11 +56,14 @@ SGD = {"optimizer": "SGD", "rate": 1e-2, "weight_decay": 3e-5}
 FROZEN = Variant(denoiser="shipped")
 FINE = Variant(denoiser="shipped", fine_tuned="all", highest=400, ensemble="to 400")
 MIXED = replace(SIMPLE, padding="mixed")
+PRODUCT = replace(MIXED, of_the_product=True)
 
 # Those that need no new denoiser come first: they fill the time while the denoisers are pretrained.
 EARLY = {
     "plain, nnU-Net aug.": replace(PLAIN, augmentation=NNUNET),
     "plain, simple aug.": PLAIN,
+    "plain, product's aug.": replace(PLAIN, augmentation=PRODUCT),
+    "fine-tuned 1e-4, product's aug.": replace(FINE, augmentation=PRODUCT),
     "plain, strong aug.": replace(PLAIN, augmentation=STRONG),
     "frozen, simple aug.": FROZEN,
     "fine-tuned 1e-4, simple aug.": FINE,
@@ -107,7 +110,7 @@ def late(name: str) -> dict[str, Variant]:
         f"{name}: fine-tuned, student continued": replace(fine, pseudo_rounds=1, continued=True),
         f"{name}: frozen, pseudo-labels": replace(frozen, pseudo_rounds=1),
         f"{name}: fine-tuned, pseudo-labels at .8": replace(fine, pseudo_rounds=1, certain=0.8),
-        f"{name}: fine-tuned, mixed padding": replace(fine, augmentation=MIXED),
+        f"{name}: fine-tuned, product's aug., pseudo-labels": replace(fine, augmentation=PRODUCT, pseudo_rounds=1),
         f"{name}: fine-tuned, 1x1 head": replace(fine, head={"ensemble.head.kernel_size": 1}),
         f"{name}: fine-tuned, 6000 iterations": replace(fine, iterations=6000),
     }
