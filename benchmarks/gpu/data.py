@@ -13,7 +13,7 @@ from nnunet_diffusion_ensemble.plan import plan, preprocess
 from nnunet_diffusion_ensemble.planners.diffusion_ensemble_planner import PlanningOptions
 
 sys.path.append(str(Path(__file__).parents[1]))
-import xrays  # noqa: E402 - it lies in the folder above
+import xrays
 
 SETTINGS = {"mirror_axes": (), "pretraining.loss_weighting": "min_snr"}  # left is left; as the shipped denoiser
 TINY_SETTINGS = {"pretraining.num_samples": 2, "pretraining.num_sampling_steps": 2, "ensemble.timesteps": (1, 50)}

@@ -1,4 +1,4 @@
-"""Step `export`: weights, samples, curves and log of the pretraining, from its last checkpoint if it was ended early."""
+"""Step `export`: weights, samples, curves and log of the pretraining, also of one that was ended early."""
 
 import os
 import shutil

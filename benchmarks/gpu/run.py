@@ -5,7 +5,7 @@
 install: the packed wheels and this repository, into WORK/site. data: the packed X-rays, planned and preprocessed.
 tests: pytest -m gpu. speed, compiled: iterations a second of pretraining, head training and prediction beside stock
 nnU-Net, without and with torch.compile. memory: the planner's memory target beside what is used. pretrain: a denoiser,
-in the time that is left. export: its weights, samples and curves. WORK is kept between runs, OUTPUT gets few, small files.
+in the time that is left. export: its weights, samples and curves. WORK is kept between runs, OUTPUT gets small files.
 
 Each step is a process of its own with a limit in seconds: one that fails or is too slow does not lose the others.
 """
@@ -16,10 +16,10 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomllib
 from results import add_result
 
 HERE = Path(__file__).parent
