@@ -21,6 +21,8 @@ def telling_what_to_lower(settings: Mapping[str, Any]) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         lower = ", then ".join(f"{name} (now {value})" for name, value in settings.items())
+        ways = [f"lower {lower}"] if lower else []
+        ways += ["leave more of it free", "use the CPU"]
         raise torch.cuda.OutOfMemoryError(
-            f"The memory of the GPU does not suffice. Lower {lower}; or leave more of it free. torch says: {error}"
+            f"The memory of the GPU does not suffice: {', or '.join(ways)}. torch says: {error}"
         ) from error
