@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py [--rounds 5]
 
-Each line is the smallest CPU time of several rounds, in which all commands take turns. `over nnU-Net's` is what ours adds
-to the imports of the nnU-Net command that does the same step.
+Each line is the smallest CPU time of several rounds, in which all commands take turns. `over nnU-Net's` is what ours
+adds to the imports of the nnU-Net command that does the same step.
 """
 
 import argparse
