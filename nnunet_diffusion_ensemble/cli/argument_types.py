@@ -17,4 +17,4 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that name a data set and its plans."""
     parser.add_argument("-d", "--dataset", type=int, required=True, help="number of the data set")
     parser.add_argument("-p", "--plans-name", default="nnUNetDiffusionEnsemblePlans", help="name of the plans")
-    parser.add_argument("--num-processes", "-np", type=int, default=8, help="processes of preprocessing")
+    parser.add_argument("--num-processes", "-np", type=positive, default=8, help="processes of preprocessing")
