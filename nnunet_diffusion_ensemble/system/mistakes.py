@@ -1,6 +1,6 @@
 """Mistakes in settings as sentences: the key, what came, what is allowed. Made here for all pydantic models."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -35,8 +35,8 @@ def contradictions(found: Iterable[tuple[str, str, Any]]) -> None:
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """One mistake.
+class SettingMistake:
+    """A mistake in one setting.
 
     Attributes:
         path: keys to the setting; entries of lists by their number.
@@ -67,12 +67,12 @@ def telling_mistakes(model: type[BaseModel], values: Any, where: str) -> Iterato
         raise ValueError("\n  ".join(found if len(found) == 1 else ["These settings are wrong:", *found])) from None
 
 
-def _sentence(mistake: Mistake, where: str) -> str:
+def _sentence(mistake: SettingMistake, where: str) -> str:
     name = ".".join(map(str, filter(None, (where, *mistake.path)))) or "These settings"
     return f"{name}{mistake.text}."
 
 
-def mistakes(error: ValidationError, model: type[BaseModel], values: Any) -> list[Mistake]:
+def mistakes(error: ValidationError, model: type[BaseModel], values: Any) -> list[SettingMistake]:
     """What pydantic found, one for each setting.
 
     Args:
@@ -80,7 +80,7 @@ def mistakes(error: ValidationError, model: type[BaseModel], values: Any) -> lis
         model: that the values were checked against.
         values: all that came.
     """
-    found: dict[KeyPath, Mistake] = {}
+    found: dict[KeyPath, SettingMistake] = {}
     for one in error.errors(include_url=False):
         place = tuple(key for key in one["loc"] if key != "[key]")
         of_key = one["type"] == "extra_forbidden" or "[key]" in one["loc"]
@@ -88,7 +88,7 @@ def mistakes(error: ValidationError, model: type[BaseModel], values: Any) -> lis
         path, owner, field = _setting(model, place)
         if not is_hidden and path not in found:
             value = one["input"] if path == place else _value(values, path)
-            found[path] = Mistake(path, place, of_key, _text(one, path, owner, field, value))
+            found[path] = SettingMistake(path, place, of_key, _text(one, path, owner, field, value))
     return list(found.values())
 
 
@@ -156,6 +156,8 @@ def shown(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {shown(item)}' for key, item in value.items())}}}"
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(map(shown, value))}]"
     return repr(value)
