@@ -29,7 +29,8 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
 from nnunet_diffusion_ensemble.system.messages import raise_listing
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
