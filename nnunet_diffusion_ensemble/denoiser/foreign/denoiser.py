@@ -17,7 +17,7 @@ from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import SavedModel
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.denoiser.schedule import FROM_CHECKPOINT
 from nnunet_diffusion_ensemble.method import LIBRARIES, DenoiserSettings, LibrarySettings
-from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 
 READERS = {"diffusers": read_diffusers, "monai": read_monai, "guided_diffusion": read_guided_diffusion}
 TRAINED_ELSEWHERE = -1  # as number of iterations
@@ -108,8 +108,7 @@ class ForeignDenoiser:
             "init_args": {"plans": dict(plans), "configuration": configuration},
             "trainer_name": "DiffusionPretrainTrainer",
         }
-        with whole_file(file) as temporary:
-            torch.save(checkpoint, temporary)
+        write_checkpoint(checkpoint, file)
 
 
 def read_foreign(source: str) -> ForeignDenoiser:
