@@ -110,9 +110,10 @@ class PretrainedDenoiser:
         """Image channels."""
         return self.weights[f"{PREFIX}input_scale"].shape[1]
 
-    @property
-    def is_trained(self) -> bool:
-        return bool(self.weights[f"{PREFIX}trained_iterations"] != 0)
+    def refuse_untrained(self) -> None:
+        """Raises ValueError for a denoiser whose weights are random."""
+        if self.weights[f"{PREFIX}trained_iterations"] == 0:
+            raise ValueError(f"The denoiser in {self.file} has never been trained: its weights are random.")
 
     @property
     def settings(self) -> DenoiserSettings:

@@ -103,8 +103,7 @@ def _denoiser_planner(
 
     refuse_contradictions(options, target_spacing)
     pretrained = read_pretrained(denoiser_file(denoiser))
-    if not pretrained.is_trained:
-        raise ValueError(f"The denoiser in {pretrained.file} has never been trained: its weights are random.")
+    pretrained.refuse_untrained()
     return partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser))
 
 

@@ -30,6 +30,7 @@ from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
 from nnunet_diffusion_ensemble.nnunet.register import TRAINERS
+from nnunet_diffusion_ensemble.system.devices import usable_device
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class PredictionSettings:
         checkpoint_name: file in the folder of each fold.
         tile_step_size: between neighbouring tiles, as a share of the patch size.
         use_mirroring: average over mirrored copies, along the axes that the model was trained with.
-        device: `cuda`, `cpu` or `mps`.
+        device: `cuda`, `cuda:1`, `cpu` or `mps`.
     """
 
     folds: tuple[int | str, ...] = (0, 1, 2, 3, 4)
@@ -55,10 +56,7 @@ class PredictionSettings:
             raise ValueError(
                 f"The step size is a share of the patch, above 0 and at most 1; got {self.tile_step_size}."
             )
-        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not available.get(self.device):
-            usable = ", ".join(name for name, is_there in available.items() if is_there)
-            raise ValueError(f"There is no device {self.device} here. Choose one of: {usable}.")
+        usable_device(self.device)
 
     def to_json(self) -> dict[str, Any]:
         """What the result depends on, which leaves the device out."""
@@ -254,7 +252,7 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
     predictor = nnUNetPredictor(
         settings.tile_step_size,
         use_mirroring=settings.use_mirroring,
-        perform_everything_on_device=settings.device == "cuda",
+        perform_everything_on_device=settings.device.startswith("cuda"),
         device=torch.device(settings.device),
         allow_tqdm=False,
     )

@@ -141,10 +141,10 @@ def _predict_case(
     image, properties = _preprocessed(model, files)
     prediction = predict_image(model, image, properties, with_denoising_error)
     _write_prediction(model, prediction, properties, output)
-    return uncertainty_of(output.case, prediction)
+    return _uncertainty_of(output.case, prediction)
 
 
-def uncertainty_of(case: str, prediction: Prediction) -> CaseUncertainty:
+def _uncertainty_of(case: str, prediction: Prediction) -> CaseUncertainty:
     """The row of a case in `uncertainty.csv`."""
     foreground = prediction.segmentation != 0
     return CaseUncertainty(
