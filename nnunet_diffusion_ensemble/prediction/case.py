@@ -15,8 +15,10 @@ import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from torch import Tensor
 
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel
 from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
+from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,23 @@ def predict_image(
         properties: of its preprocessing, with which nnU-Net takes the prediction back to the input's geometry.
         with_denoising_error: measure it, which takes about as long as the prediction.
     """
-    errors = model.denoising_error(image) if with_denoising_error else {}
-    logits = model.logits(image)
+    with telling_what_to_lower(_memory_settings(model)):
+        errors = model.denoising_error(image) if with_denoising_error else {}
+        logits = model.logits(image)
     timesteps, information, dice = _of_timesteps(model, logits[1:], properties)
     segmentation = _exported(model, logits[0], properties)  # without probabilities, by the steps of nnUNetv2_predict
     _, probabilities = _exported(model, logits[0], properties, return_probabilities=True)
     entropy = predictive_entropy(probabilities, model.labels.has_regions)
     return Prediction(segmentation, probabilities, entropy, timesteps, information, dice, errors)
+
+
+def _memory_settings(model: TrainedModel) -> dict[str, Any]:
+    """What the memory of a prediction depends on and can be changed after training: nothing, for stock nnU-Net."""
+    configuration = model.predictor.configuration_manager.configuration
+    if PLANS_KEY not in configuration:
+        return {}
+    name = f"{PLANS_KEY}.ensemble.images_per_pass in the model's plans.json"
+    return {name: DiffusionMethod.from_plans(configuration).ensemble.images_per_pass}
 
 
 def _of_timesteps(

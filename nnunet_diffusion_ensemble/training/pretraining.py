@@ -10,6 +10,7 @@ import torch.distributed as dist
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_diffusion_ensemble.augmentation.shift import ShiftAugmentation
 from nnunet_diffusion_ensemble.data.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled, unlabelled_folder
 from nnunet_diffusion_ensemble.method import ContrastiveSettings, PretrainingSettings
@@ -23,7 +24,7 @@ from nnunet_diffusion_ensemble.training.time_limit import TimeIsUp, TimeLimit
 from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
 
 
-class ImagePretrainTrainer(DiffusionTrainer):
+class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[misc]
     """Trains a network on images alone in nnU-Net's loop; `checkpoint_best` follows the held-out loss.
 
     What to do with the images is said in `train_step`, `validation_step` and `on_validation_epoch_end`, which logs
@@ -66,6 +67,10 @@ class ImagePretrainTrainer(DiffusionTrainer):
         self._best_ema: float | None = None
         self.logger.local_logger = self.make_logger()
 
+    @property
+    def uses_shift_augmentation(self) -> bool:
+        return self.method.pretraining.augmentation == "shift"
+
     def make_logger(self) -> HeldOutLossLogger:
         """The logger of losses, which also draws progress.png."""
         return HeldOutLossLogger()
@@ -86,12 +91,18 @@ class ImagePretrainTrainer(DiffusionTrainer):
             raise ValueError("There is nothing to pretrain on: imagesUn of the raw data set holds no images.")
         super().initialize()
 
+    def memory_settings(self) -> dict[str, Any]:
+        others = super().memory_settings()
+        return {"diffusion.pretraining.batch_size": others.pop("batch_size"), **others}
+
     def _build_loss(self) -> None:
         """The loss needs more than a prediction and a target, and stands in `train_step`."""
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupCosine]:
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            parameters, self.initial_lr, weight_decay=self.weight_decay, fused=self.fuses_optimizer
+        )
         per_epoch = self.num_iterations_per_epoch
         warmup = self.method.pretraining.warmup_iterations
         return optimizer, WarmupCosine(optimizer, self.initial_lr, warmup, self.num_epochs * per_epoch, per_epoch)
