@@ -153,7 +153,7 @@ def read_pretrained(file: Path) -> PretrainedDenoiser:
     return PretrainedDenoiser(file, weights, manager.plans, name, configuration)
 
 
-def load_denoiser(
+def load_into_network(
     network: nn.Module, checkpoint_file: Path, architecture: Mapping[str, Any], adapt_channels: bool = False
 ) -> str | None:
     """Loads the weights of a pretrained denoiser, with its schedule and its input scaling.
