@@ -16,7 +16,7 @@ SEEDS, FOLDS = "seeds", "folds"
 DEPTH = 6  # of the deepest value, models -> 0 -> seeds -> 0 -> 0; keeps aliases of aliases from exploding
 LISTED_PARTS: dict[str, type[BaseModel]] = {"models": ModelSpec, "domains": DomainSpec}
 MERGE = "tag:yaml.org,2002:merge"  # the key <<
-EXAMPLE = "docs/benchmark.md has an example"
+EXAMPLE = "nnunet-diffusion benchmark --help has an example"
 # What must be there instead, by pydantic's type of the error; in braces what it knows.
 WANTED = {
     "string_type": "text (in quotes, where YAML would take it for something else)",
