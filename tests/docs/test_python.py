@@ -16,7 +16,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 def test_the_examples_print_what_the_document_says(
     model_folder: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model_folder(name="RESULTS_FOLDER")
+    model_folder(name="RESULTS_FOLDER", patch_size=[64, 64])
     shutil.copy(next((SAMPLE / "montgomery" / "images").iterdir()), tmp_path / "chest.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # the document shows a CPU
