@@ -28,7 +28,7 @@ FLOORS = (
     ("denoiser",),
     ("nnunet",),
     ("method",),
-    ("settings", "system"),
+    ("system",),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 APART = ("__init__", "external", "torchrun")  # the public API, and what is run by nnU-Net or torchrun

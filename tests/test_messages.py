@@ -16,8 +16,10 @@ IN_THE_WHEEL = {path.name for path in PACKAGE.rglob("*.md")}
 
 
 def named_files(source: str) -> set[str]:
-    """Files of the repository in the strings of a module: messages, help and docstrings alike."""
-    texts = [node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    """Files of the repository in a module's messages, help and docstrings, apart from that of the module itself."""
+    module = ast.parse(source)
+    nodes = [node for statement in module.body[ast.get_docstring(module) is not None :] for node in ast.walk(statement)]
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant)]
     found = {match for text in texts if isinstance(text, str) for match in OF_THE_REPOSITORY.findall(text)}
     return found - IN_THE_WHEEL
 

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from nnunet_diffusion_ensemble.api.checks import AXES, float_array, spacing_of
 from nnunet_diffusion_ensemble.prediction.case import Prediction, predict_image
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.devices import usable_device
+from nnunet_diffusion_ensemble.system.settings import Fold
 
 SPACING_OF_ONE_SLICE = 999  # what nnU-Net's readers say of a picture's missing axis
 
@@ -118,7 +120,7 @@ class LoadedModel:
 
 def load_model(
     folder: str | Path,
-    folds: int | str | Sequence[int | str] = (0, 1, 2, 3, 4),
+    folds: Fold | Sequence[Fold] = (0, 1, 2, 3, 4),
     checkpoint_name: str = "checkpoint_final.pth",
     tile_step_size: float = 0.5,
     use_mirroring: bool = True,

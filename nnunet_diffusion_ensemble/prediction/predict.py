@@ -25,7 +25,8 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.messages import raise_listing
 
 

@@ -1,7 +1,6 @@
 """Continuing a training (nnU-Net's `--c`): from which checkpoints it can be, and which are of an earlier training."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def refuse_foreign_checkpoint(
 
 def _different_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Settings without which the same weights mean something else."""
-    processes = [asdict(DiffusionMethod.from_plans(configuration).denoiser) for configuration in (theirs, ours)]
+    processes = [DiffusionMethod.from_plans(configuration).denoiser.to_json() for configuration in (theirs, ours)]
     return [
         f"{name}: {value} in the checkpoint, {processes[1][name]} in the plans"
         for name, value in processes[0].items()
