@@ -17,7 +17,8 @@ from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import SavedModel
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.denoiser.schedule import FROM_CHECKPOINT
 from nnunet_diffusion_ensemble.method import LIBRARIES, DenoiserSettings, LibrarySettings
-from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 
 READERS = {"diffusers": read_diffusers, "monai": read_monai, "guided_diffusion": read_guided_diffusion}
 TRAINED_ELSEWHERE = -1  # as number of iterations
@@ -114,8 +115,7 @@ class ForeignDenoiser:
             "init_args": {"plans": dict(plans), "configuration": configuration},
             "trainer_name": "DiffusionPretrainTrainer",
         }
-        with whole_file(file) as temporary:
-            torch.save(checkpoint, temporary)
+        write_checkpoint(checkpoint, file)
 
 
 def read_foreign(source: str) -> ForeignDenoiser:
@@ -202,20 +202,13 @@ def _unet_weights(library: str, saved: SavedModel, channels: int) -> dict[str, T
 
 
 def _load(denoiser: Denoiser, weights: Mapping[str, Tensor], path: Path) -> None:
-    own = {name: value.shape for name, value in denoiser.state_dict().items() if name.startswith("unet.")}
-    found = {name: value.shape for name, value in weights.items()}
-    if own != found:
-        differences = [
-            f"{name.removeprefix('unet.')}: {_shape(found, name)} in the file, {_shape(own, name)} by its arguments"
-            for name in dict.fromkeys([*own, *found])
-            if own.get(name) != found.get(name)
-        ]
+    own, found = (
+        {name.removeprefix("unet."): value for name, value in state.items() if name.startswith("unet.")}
+        for state in (denoiser.state_dict(), weights)
+    )
+    if differences := different_shapes(found, own, "in the file", "by its arguments"):
         raise ValueError(
             f"The weights in {path} are not those of the U-Net that its arguments describe "
-            f"({len(differences)} differences):\n  " + "\n  ".join(differences[:6])
+            f"({len(differences)} differences):{listed(differences)}"
         )
     denoiser.load_state_dict(weights, strict=False)
-
-
-def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
-    return str(tuple(shapes[name])) if name in shapes else "missing"
