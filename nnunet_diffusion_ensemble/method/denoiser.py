@@ -38,7 +38,7 @@ class LibrarySettings(Settings):
     name: Library = Field(description="library of a U-Net that was trained elsewhere")
     arguments: dict[str, Any] = Field(
         default_factory=dict,
-        description="of the constructor of its U-Net ([foreign_denoisers.md](foreign_denoisers.md))",
+        description="of the constructor of its U-Net",
     )
 
 
@@ -53,7 +53,7 @@ class DenoiserSettings(Settings):
     )
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = Field(
         "v_prediction",
-        description="what the denoiser predicts: noise, velocity or image ([results.md](results.md) compares them)",
+        description="what the denoiser predicts: noise, velocity or image",
     )
     input_scale: Listed[float] = Field(
         (1.0,),
