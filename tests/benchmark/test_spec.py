@@ -94,7 +94,7 @@ MISTAKES = {
     "a number in quotes": (
         "device: cpu",
         'num_processes: "2"',
-        r"line 11, column 16: .*a whole number of at least 1; got '2'",
+        r"line 11, column 16: .*whole number of at least 1; got '2'",
     ),
     "an unknown key": ("role:", "rol:", r"line 8, column 5: rol is unknown; did you mean role\? Known are name, role"),
     "a missing key": ("    role: source\n", "", r"line 7, column 5: role is missing; known are name, role, images"),
