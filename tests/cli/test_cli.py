@@ -34,7 +34,7 @@ def test_the_example_of_a_specification_in_the_help_is_one(tmp_path, monkeypatch
 
 
 def test_every_method_option_names_a_setting_that_exists():
-    for option, path, *_ in METHOD_OPTIONS:
+    for option, path in METHOD_OPTIONS.items():
         settings = DiffusionMethod()
         for name in path.split("."):
             assert hasattr(settings, name), f"{option}: {path}"

@@ -15,8 +15,7 @@ from nnunet_diffusion_ensemble.denoiser.foreign.from_guided_diffusion import rea
 from nnunet_diffusion_ensemble.denoiser.foreign.from_monai import read_monai
 from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import SavedModel
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
-from nnunet_diffusion_ensemble.denoiser.schedule import FROM_CHECKPOINT
-from nnunet_diffusion_ensemble.method import LIBRARIES, DenoiserSettings, LibrarySettings
+from nnunet_diffusion_ensemble.method import FROM_CHECKPOINT, LIBRARIES, DenoiserSettings, LibrarySettings
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 
