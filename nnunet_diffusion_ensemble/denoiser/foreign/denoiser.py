@@ -15,6 +15,7 @@ from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.denoiser.schedule import FROM_CHECKPOINT
 from nnunet_diffusion_ensemble.method import LIBRARIES, DenoiserSettings, LibrarySettings
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, PRETRAINS, TRAINER_OF
 from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 
 TRAINED_ELSEWHERE = -1  # as number of iterations
@@ -87,7 +88,8 @@ class ForeignDenoiser:
         checkpoint = {
             "network_weights": {f"denoiser.{name}": value for name, value in self.state_dict.items()},
             "init_args": {"plans": dict(plans), "configuration": configuration},
-            "trainer_name": "DiffusionPretrainTrainer",
+            "trainer_name": TRAINER_OF[DENOISER],
+            PRETRAINS: DENOISER,
         }
         write_checkpoint(checkpoint, file)
 
