@@ -70,7 +70,7 @@ class Probabilities:
         return cls(probability, reference, reliability(probability, reference))
 
 
-def expected_calibration_error(label: Probabilities) -> float:
+def ece(label: Probabilities) -> float:
     """That of its reliability."""
     return label.reliability.expected_calibration_error
 

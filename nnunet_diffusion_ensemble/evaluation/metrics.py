@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nnunet_diffusion_ensemble.evaluation.calibration import brier_score, expected_calibration_error
+from nnunet_diffusion_ensemble.evaluation.calibration import brier_score, ece
 from nnunet_diffusion_ensemble.evaluation.overlap import Counts, dice, iou, precision, recall, volume_error
 from nnunet_diffusion_ensemble.evaluation.surface import assd, hd95, nsd
 
@@ -46,7 +46,7 @@ _ALL = (
     Metric("HD95", "95th percentile of the Hausdorff distance", False, "surface", hd95, "length"),
     Metric("ASSD", "Average symmetric surface distance", False, "surface", assd, "length"),
     Metric("NSD", "Normalised surface Dice", True, "surface", nsd),
-    Metric("ECE", "Expected calibration error", False, "calibration", expected_calibration_error),
+    Metric("ECE", "Expected calibration error", False, "calibration", ece),
     Metric("Brier", "Brier score", False, "calibration", brier_score),
 )
 METRICS = {metric.name: metric for metric in _ALL}

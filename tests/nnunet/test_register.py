@@ -247,7 +247,7 @@ def test_a_folder_that_is_no_nnunetv2_is_refused(tmp_path):
 
 def test_the_installed_nnunetv2_is_located_without_importing_it_or_torch():
     code = (
-        "import sys; from nnunet_diffusion_ensemble.nnunet.register import check; states = check()\n"
+        "import sys; from nnunet_diffusion_ensemble.nnunet.register import shim_states; states = shim_states()\n"
         "print(len(states), 'nnunetv2' in sys.modules, 'torch' in sys.modules)"
     )
     answer = python(code, REPOSITORY)
