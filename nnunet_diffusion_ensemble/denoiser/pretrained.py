@@ -81,9 +81,10 @@ class PretrainedDenoiser:
         """Image channels."""
         return self.weights[f"{PREFIX}input_scale"].shape[1]
 
-    @property
-    def is_trained(self) -> bool:
-        return bool(self.weights[f"{PREFIX}trained_iterations"] != 0)
+    def refuse_untrained(self) -> None:
+        """Raises ValueError for a denoiser whose weights are random."""
+        if self.weights[f"{PREFIX}trained_iterations"] == 0:
+            raise ValueError(f"The denoiser in {self.file} has never been trained: its weights are random.")
 
     @property
     def settings(self) -> DenoiserSettings:
@@ -123,7 +124,7 @@ def read_pretrained(file: Path) -> PretrainedDenoiser:
     return PretrainedDenoiser(file, weights, manager.plans, name, configuration)
 
 
-def load_denoiser(
+def load_into_network(
     network: nn.Module, checkpoint_file: Path, architecture: Mapping[str, Any], adapt_channels: bool = False
 ) -> str | None:
     """Loads the weights of a pretrained denoiser, with its schedule and its input scaling.

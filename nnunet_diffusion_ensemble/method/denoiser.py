@@ -40,7 +40,7 @@ class LibrarySettings(Settings):
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict,
-        description="of the constructor of its U-Net ([foreign_denoisers.md](foreign_denoisers.md))",
+        description="of the constructor of its U-Net",
     )
 
 
@@ -55,7 +55,7 @@ class DenoiserSettings(Settings):
     )
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = Field(
         "v_prediction",
-        description="what the denoiser predicts: noise, velocity or image ([results.md](results.md) compares them)",
+        description="what the denoiser predicts: noise, velocity or image",
     )
     input_scale: Listed[float] = Field(
         (1.0,),

@@ -77,6 +77,12 @@ class ForeignDenoiser:
         state_dict["input_shift"] = torch.tensor(settings.input_shift).reshape(per_channel)
         return replace(self, settings=settings, state_dict=state_dict, channels=channels)
 
+    def module(self) -> Denoiser:
+        """The denoiser itself, in eval mode on the CPU."""
+        denoiser = Denoiser({}, self.channels, self.settings)
+        denoiser.load_state_dict(self.state_dict)
+        return denoiser.eval()
+
     def save_checkpoint(self, file: Path, plans: Mapping[str, Any], configuration: str) -> None:
         """Writes it as a checkpoint of pretraining, for `pretrained_checkpoint` of the plans.
 
