@@ -94,6 +94,18 @@ def test_only_one_module_reads_and_writes_the_files_of_torch() -> None:
     assert at_it == {"nnunet/checkpoint.py"}
 
 
+ENTRIES = ("add_arguments", "main", "run")  # of commands, which are called by their module
+
+
+def test_no_two_public_classes_or_functions_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(REPOSITORY)))
+    assert {name: where for name, where in places.items() if len(where) > 1 and name not in ENTRIES} == {}
+
+
 def test_the_packages_of_the_wheel_are_the_folders() -> None:
     declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(REPOSITORY) for path in (REPOSITORY / PACKAGE).rglob("__init__.py")}

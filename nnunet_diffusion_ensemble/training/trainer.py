@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.training.continuing import (
     EARLIER,
@@ -36,11 +37,15 @@ SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
 class DiffusionTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the settings of the method and without deep supervision.
 
+    Attributes:
+        pretrains: for a pretraining what it pretrains, see `nnunet.pretrainings`. Subclasses pretrain the same.
+
     Raises:
         ValueError: if the plans were not made by `DiffusionEnsemblePlanner`.
         NotImplementedError: for a cascade.
     """
 
+    pretrains: ClassVar[str | None] = None
     is_ddp: bool
     network: Any
 
@@ -191,7 +196,7 @@ class DiffusionTrainer(nnUNetTrainer):
         super().on_train_epoch_end([{"loss": loss} for loss in losses])
 
     def checkpoint(self) -> dict[str, Any]:
-        """nnU-Net's checkpoint, as its own trainer writes it."""
+        """nnU-Net's checkpoint, as its own trainer writes it, and what is pretrained."""
         return {
             "network_weights": self.plain_network.state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
@@ -201,6 +206,7 @@ class DiffusionTrainer(nnUNetTrainer):
             "current_epoch": self.current_epoch + 1,
             "init_args": self.my_init_kwargs,
             "trainer_name": self.__class__.__name__,
+            PRETRAINS: self.pretrains,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
 
