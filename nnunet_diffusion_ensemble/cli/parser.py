@@ -18,6 +18,7 @@ from nnunet_diffusion_ensemble.cli import (
     register,
     report,
     sample,
+    self_train,
     train,
 )
 from nnunet_diffusion_ensemble.system.child_processes import INTERRUPTED
@@ -31,6 +32,7 @@ COMMANDS = {
     "predict": predict,
     "sample": sample,
     "export": export,
+    "self-train": self_train,
     "benchmark": benchmark,
     "report": report,
     "few-label": few_label,

@@ -10,6 +10,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand."""
     parser.add_argument("-i", type=Path, required=True, metavar="IMAGES", help="folder of images (CASE_0000.png, ...)")
     parser.add_argument("-o", type=Path, required=True, metavar="OUTPUT", help="folder to write")
+    add_model_arguments(parser)
+    parser.add_argument("--continue_prediction", "--c", action="store_true", help="leave out cases that are there")
+    parser.add_argument(
+        "--denoiser",
+        help="measure the denoising error of this pretrained denoiser: checkpoint, or name of a shipped one",
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name a trained model, and how it predicts."""
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("-m", type=Path, metavar="MODEL_FOLDER", help="folder of the trained model, or:")
     model.add_argument("-d", metavar="DATASET", help="number or name of the data set it was trained on")
@@ -20,12 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (%(default)s)")
     parser.add_argument("-step_size", type=float, default=0.5, metavar="SHARE", help="between tiles (0.5)")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring")
-    parser.add_argument("--continue_prediction", "--c", action="store_true", help="leave out cases that are there")
     parser.add_argument("-device", default="cuda", help="cuda, cpu or mps (cuda)")
-    parser.add_argument(
-        "--denoiser",
-        help="measure the denoising error of this pretrained denoiser: checkpoint, or name of a shipped one",
-    )
 
 
 def _fold(text: str) -> int | str:
@@ -41,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.prediction.predict import predict
 
     settings = PredictionSettings(tuple(args.f), args.chk, args.step_size, not args.disable_tta, args.device)
-    model = args.m or _model_folder(args)
+    model = model_folder(args)
     for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction):
         values = (("entropy", case.scores.entropy), ("denoising error", case.scores.denoising_error))
         known = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
@@ -50,9 +55,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _model_folder(args: argparse.Namespace) -> Path:
+def model_folder(args: argparse.Namespace) -> Path:
+    """The folder that the options name.
+
+    Raises:
+        ValueError: a data set without a configuration.
+    """
     from nnunetv2.utilities.file_path_utilities import get_output_folder
 
+    if args.m is not None:
+        return args.m
     if args.c is None:
         raise ValueError("With -d, name the configuration as well: -c 2d, -c 3d_fullres, ...")
     return Path(get_output_folder(args.d, args.tr, args.p, args.c))
