@@ -108,11 +108,11 @@ def write_picture(
     parts = figure.subfigures(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, (name, shown, total) in zip(parts, groups, strict=True):
         part.suptitle(_title(name, len(shown), total), fontsize=13, fontweight="bold", x=0.01, ha="left")
-        axes = part.subplots(max(1, ceil(len(shown) / COLUMNS)), COLUMNS, squeeze=False).flat
-        for axis in axes:
-            axis.set_axis_off()
+        axes = part.subplots(max(1, ceil(len(shown) / COLUMNS)), COLUMNS, squeeze=False).ravel()
         for axis, one in zip(axes, shown, strict=False):
             _draw(axis, one, legend)
+        for axis in axes[len(shown) :]:
+            axis.set_axis_off()
     handles: list[Any] = [
         Line2D([], [], color=style["colors"], lw=1.6, label=name) for name, style in legend.styles().items()
     ]
@@ -127,7 +127,6 @@ def _title(name: str, shown: int, total: int) -> str:
 
 
 def _draw(axis: Axes, shown: Shown, legend: Legend) -> None:
-    axis.set_axis_on()
     axis.set(xticks=[], yticks=[])
     low, high = np.quantile(shown.image, (0.005, 0.995))
     axis.imshow(shown.image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="nearest")

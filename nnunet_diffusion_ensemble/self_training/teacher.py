@@ -2,6 +2,7 @@
 
 import json
 import os
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.dataset_json import read_dataset_json
+from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case
 from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, checkpoint_files, read_descriptions
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS
 
@@ -89,7 +91,7 @@ class LabelledCases:
                     f"There is no {folder}: self-training needs the {what} that the teacher was trained on."
                 )
         dataset_json = read_dataset_json(raw)
-        return cls(name, dataset_json, get_filenames_of_train_images_and_targets(str(raw), dict(dataset_json)))
+        return cls(name, dataset_json, _files(raw, dataset_json))
 
     def folds(self, numbers: tuple[int | str, ...]) -> list[Fold]:
         """True labels of a teacher's folds; of nnU-Net's `all`, those for training are those for validation.
@@ -111,6 +113,14 @@ class LabelledCases:
             )
         split = splits[int(number)]
         return Fold(tuple(split["train"]), tuple(split["val"]))
+
+
+def _files(raw: Path, dataset_json: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    if "dataset" in dataset_json:  # spread over folders
+        return get_filenames_of_train_images_and_targets(str(raw), deepcopy(dataset_json))
+    ending = dataset_json["file_ending"]  # nnU-Net's function starts a dozen processes to list them
+    cases, _ = group_by_case(raw / "imagesTr", ending)
+    return {case: {"images": files, "label": raw / "labelsTr" / f"{case}{ending}"} for case, files in cases.items()}
 
 
 def raw_folder(name: str) -> Path:
