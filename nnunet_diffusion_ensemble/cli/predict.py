@@ -26,14 +26,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", metavar="CONFIGURATION", help="with -d: e.g. 2d")
     parser.add_argument("-tr", default="DiffusionEnsembleTrainer", metavar="TRAINER", help="with -d: %(default)s")
     parser.add_argument("-p", default="nnUNetDiffusionEnsemblePlans", metavar="PLANS", help="with -d: %(default)s")
-    parser.add_argument("-f", nargs="+", default=[0, 1, 2, 3, 4], type=_fold, metavar="FOLD", help="folds (0 1 2 3 4)")
+    parser.add_argument("-f", nargs="+", default=[0, 1, 2, 3, 4], type=fold, metavar="FOLD", help="folds (0 1 2 3 4)")
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (%(default)s)")
     parser.add_argument("-step_size", type=float, default=0.5, metavar="SHARE", help="between tiles (0.5)")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring")
     parser.add_argument("-device", default="cuda", help="cuda, cpu or mps (cuda)")
 
 
-def _fold(text: str) -> int | str:
+def fold(text: str) -> int | str:
     if text != "all" and not text.isdigit():
         raise argparse.ArgumentTypeError(f"must be a number or all, got {text}")
     return text if text == "all" else int(text)

@@ -60,14 +60,16 @@ def _self_training(args: argparse.Namespace) -> "tuple[SelfTraining, dict[str, A
     from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, check_model, trainer_class
     from nnunet_diffusion_ensemble.self_training.images import find_images
     from nnunet_diffusion_ensemble.self_training.loop import SelfTraining
-    from nnunet_diffusion_ensemble.self_training.settings import read_settings
+    from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings, read_settings
     from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, Teacher
     from nnunet_diffusion_ensemble.self_training.work import NnunetWork
     from nnunet_diffusion_ensemble.study.few_label import LabelledDataset, Rival
     from nnunet_diffusion_ensemble.study.timed_training import TimeLimit
     from nnunet_diffusion_ensemble.system.child_processes import Screen
 
-    rules = read_settings({"rounds": args.rounds, **{name: getattr(args, name) for name in RULES}})
+    rules = read_settings(
+        SelfTrainingSettings, {"rounds": args.rounds, **{name: getattr(args, name) for name in RULES}}
+    )
     how = PredictionSettings(tuple(args.f), args.chk, args.step_size, not args.disable_tta, args.device)
     teacher = Teacher(cli_predict.model_folder(args).absolute(), how)
     check_model(teacher.folder, how)

@@ -30,6 +30,7 @@ TRAINERS = {
     **dict.fromkeys(PUBLISHED_TRAINERS, "nnunet_diffusion_ensemble.trainers.published_trainers"),
     "ScratchTrainer": "nnunet_diffusion_ensemble.trainers.scratch_trainer",
     **dict.fromkeys(SELF_TRAINERS.values(), "nnunet_diffusion_ensemble.trainers.self_training_trainers"),
+    "DistillationTrainer": "nnunet_diffusion_ensemble.trainers.distillation_trainer",
     "nnUNetTrainerShiftAugmentation": "nnunet_diffusion_ensemble.trainers.shift_augmentation_trainer",
     "GlobalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
     "GlobalLocalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",

@@ -135,7 +135,9 @@ class SelfTraining:
     def _train(self, number: int, teacher: Teacher, accepted: Sequence[str]) -> Teacher:
         name, folds = f"round {number}: ", self._folds
         checkpoints = {str(i): str(file.resolve()) for i, file in enumerate(teacher.checkpoints())}
-        description = SelfTrainingData(tuple(accepted), checkpoints, self.settings.true_labels_at_end, str(self.output))
+        description = SelfTrainingData(
+            tuple(accepted), checkpoints, self.settings.true_labels_at_end, str(self.output), self.labelled.name
+        )
         pseudo_labels = self._folder(number) / PSEUDO_LABELS
         dataset = StudentDataset(
             self.dataset_name(number), self.labelled, self.images, accepted, pseudo_labels, folds, description

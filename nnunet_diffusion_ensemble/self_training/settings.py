@@ -1,9 +1,12 @@
 """What a user may choose about self-training."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
 
 
 class SelfTrainingSettings(BaseModel):
@@ -34,14 +37,14 @@ class SelfTrainingSettings(BaseModel):
     true_labels_at_end: float = Field(0.15, ge=0, lt=1)
 
 
-def read_settings(values: Mapping[str, Any]) -> SelfTrainingSettings:
+def read_settings(cls: type[Settings], values: Mapping[str, Any]) -> Settings:
     """Settings by name, defaults for those that are None.
 
     Raises:
         ValueError: a value is not allowed; the message names the setting, what came and what is allowed.
     """
     try:
-        return SelfTrainingSettings(**{name: value for name, value in values.items() if value is not None})
+        return cls(**{name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))

@@ -74,7 +74,7 @@ class NnunetWork:
         training = self._training(dataset, fold)
         if not training.is_done:
             command = training.command(self.settings.device, self.limit)
-            run_command(command, Path.cwd(), _environment(), log, TrainingProgress(), self.screen)
+            run_command(command, Path.cwd(), environment(), log, TrainingProgress(), self.screen)
 
     def student(self, dataset: StudentDataset, folds: Sequence[int]) -> Teacher:
         folder = self._training(dataset, folds[0]).model_folder
@@ -87,5 +87,5 @@ class NnunetWork:
         return Training(rival, self.configuration, dataset.name, num_labels, seed=0, fold=fold)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", EXTERNAL_VARIABLE: external_folders()}

@@ -29,12 +29,14 @@ class SelfTrainingData:
         teacher_checkpoints: files, by the fold whose training may start from them.
         true_labels_at_end: share of the training, its end, on true labels alone.
         origin: folder of the run that made it.
+        labelled: name of the data set that holds the true labels alone.
     """
 
     pseudo_labelled: tuple[str, ...]
     teacher_checkpoints: Mapping[str, str]
     true_labels_at_end: float
     origin: str
+    labelled: str
 
     @classmethod
     def read(cls, folder: Path) -> "SelfTrainingData":

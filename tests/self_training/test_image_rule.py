@@ -27,7 +27,11 @@ def accepted(candidates: list[Candidate], share: float = 0.75) -> list[str]:
 
 
 def test_the_best_three_of_four_are_kept() -> None:
-    assert accepted([candidate("a", 0.9), candidate("b", 0.7), candidate("c", 0.95), candidate("d", 0.8)]) == ["a", "c", "d"]
+    assert accepted([candidate("a", 0.9), candidate("b", 0.7), candidate("c", 0.95), candidate("d", 0.8)]) == [
+        "a",
+        "c",
+        "d",
+    ]
 
 
 def test_the_number_kept_is_rounded_down() -> None:

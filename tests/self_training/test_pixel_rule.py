@@ -31,7 +31,12 @@ def test_the_two_thresholds_need_not_be_symmetric() -> None:
 
 
 def test_of_three_classes_the_largest_probability_decides() -> None:
-    assert learned(THREE, [0.9, 0.2, 0.05, 0.45], [0.05, 0.2, 0.91, 0.5], [0.05, 0.6, 0.04, 0.05]) == [0, DROPPED, 1, DROPPED]
+    assert learned(THREE, [0.9, 0.2, 0.05, 0.45], [0.05, 0.2, 0.91, 0.5], [0.05, 0.6, 0.04, 0.05]) == [
+        0,
+        DROPPED,
+        1,
+        DROPPED,
+    ]
 
 
 def test_a_pixel_is_dropped_if_any_region_is_uncertain() -> None:

@@ -18,8 +18,8 @@ WRONG = [
 @pytest.mark.parametrize(("values", "message"), WRONG)
 def test_a_value_that_is_not_allowed_is_named(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read_settings(values)
+        read_settings(SelfTrainingSettings, values)
 
 
 def test_what_is_not_chosen_is_the_default() -> None:
-    assert read_settings({"upper": None, "rounds": 2}) == SelfTrainingSettings(rounds=2)
+    assert read_settings(SelfTrainingSettings, {"upper": None, "rounds": 2}) == SelfTrainingSettings(rounds=2)

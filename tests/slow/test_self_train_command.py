@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nnunet_commands import ENSEMBLE
+from nnunet_commands import ENSEMBLE, EXTERNAL
 from PIL import Image
 from xray_chain import PLANS, XRAYS, Chain, copy_pngs, names_in
 
@@ -90,5 +90,5 @@ def test_the_student_keeps_the_denoiser_and_predicts(xray_chain: Chain, output: 
     images = xray_chain.test_set("shenzhen")
     model = ["-d", 101, "-c", "2d", "-tr", STUDENT, "-p", PLANS, "-f", 0, "-device", "cpu"]
     predictions = workplace.root / "student"
-    workplace.run("nnUNetv2_predict", *model, "-i", images / "imagesTr", "-o", predictions)
+    workplace.run("nnUNetv2_predict", *model, "-i", images / "imagesTr", "-o", predictions, **EXTERNAL)
     assert workplace.mean_dice(images / "labelsTr", predictions) > 0.7
