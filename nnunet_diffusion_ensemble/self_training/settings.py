@@ -5,7 +5,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
