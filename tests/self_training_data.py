@@ -12,7 +12,7 @@ from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from PIL import Image
 
 from nnunet_diffusion_ensemble.prediction.folder import PROBABILITY, CaseUncertainty, PredictionFolder
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.self_training.dataset import StudentDataset
 from nnunet_diffusion_ensemble.self_training.images import Cases, find_images
 from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, Teacher

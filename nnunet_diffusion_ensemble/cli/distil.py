@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_diffusion_ensemble.cli import predict as cli_predict
 from nnunet_diffusion_ensemble.cli import train as cli_train
@@ -30,7 +30,6 @@ def run(args: argparse.Namespace) -> int:
     """Trains the student, or goes on with it, and writes it as a model of nnU-Net's own trainer."""
     from nnunet_diffusion_ensemble.distillation.plain_model import STOCK, write_plain_model
     from nnunet_diffusion_ensemble.self_training.work import environment
-    from nnunet_diffusion_ensemble.study.timed_training import TimeLimit
     from nnunet_diffusion_ensemble.system.child_processes import (
         Screen,
         TrainingProgress,
@@ -38,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         run_command,
     )
 
-    limit = None if args.minutes is None else TimeLimit(args.minutes, args.clock, args.iterations_per_epoch)
+    limit = None if args.minutes is None else cli_train.budget(args)
     training, screen = _training(args), Screen()
     training.folder.mkdir(parents=True, exist_ok=True)
     if not training.is_done:
@@ -58,17 +57,17 @@ def _training(args: argparse.Namespace) -> "Training":
     """The student's training; its plans are written."""
     from nnunet_diffusion_ensemble.distillation.plans import labelled_dataset, write_plans
     from nnunet_diffusion_ensemble.distillation.settings import DistillationSettings
-    from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, check_model
-    from nnunet_diffusion_ensemble.self_training.settings import read_settings
+    from nnunet_diffusion_ensemble.prediction.model import check_model
     from nnunet_diffusion_ensemble.self_training.teacher import Teacher
     from nnunet_diffusion_ensemble.study.few_label import Rival, Training
 
-    how = PredictionSettings(tuple(args.f), args.chk, device=args.device)
+    how = cli_predict.prediction_settings(args)
     teacher = Teacher(cli_predict.model_folder(args).absolute(), how)
     check_model(teacher.folder, how)
     _, configuration = teacher.trainer_and_configuration()
-    who = {"teacher": str(teacher.folder), "folds": how.folds, "checkpoint_name": how.checkpoint_name}
-    chosen = {"true_share": args.true_share, "timestep": args.timestep}
+    who: dict[str, Any] = {"teacher": str(teacher.folder), "folds": how.folds, "checkpoint_name": how.checkpoint_name}
+    optional = {"true_share": args.true_share, "timestep": args.timestep}
+    settings = DistillationSettings(**who, **{name: value for name, value in optional.items() if value is not None})
     dataset = args.dataset or labelled_dataset(teacher.folder)
-    plans = write_plans(read_settings(DistillationSettings, {**who, **chosen}), configuration, dataset)
+    plans = write_plans(settings, configuration, dataset)
     return Training(Rival(TRAINER, TRAINER, plans), configuration, dataset, num_labels=0, seed=0, fold=args.fold)

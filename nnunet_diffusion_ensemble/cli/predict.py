@@ -2,6 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
 HELP = "nnU-Net's prediction with probability, entropy, timesteps, a score for unusual images"
 
@@ -42,17 +46,28 @@ def fold(text: str) -> int | str:
 def run(args: argparse.Namespace) -> int:
     """Predicts, with a line for each case."""
     from nnunet_diffusion_ensemble.prediction.folder import TABLE
-    from nnunet_diffusion_ensemble.prediction.model import PredictionSettings
     from nnunet_diffusion_ensemble.prediction.predict import predict
 
-    settings = PredictionSettings(tuple(args.f), args.chk, args.step_size, not args.disable_tta, args.device)
-    model = model_folder(args)
+    settings, model = prediction_settings(args), model_folder(args)
     for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction):
         values = (("entropy", case.scores.entropy), ("denoising error", case.scores.denoising_error))
         known = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
         print(f"{case.position}/{case.total} {case.scores.case}: {known if case.is_new else 'is there'}", flush=True)
     print(f"Wrote {args.o / TABLE}")
     return 0
+
+
+def prediction_settings(args: argparse.Namespace) -> "PredictionSettings":
+    """How the options of `add_model_arguments` say to predict; ValueError says what is wrong with them."""
+    from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
+
+    return PredictionSettings(
+        folds=tuple(args.f),
+        checkpoint_name=args.chk,
+        tile_step_size=args.step_size,
+        use_mirroring=not args.disable_tta,
+        device=args.device,
+    )
 
 
 def model_folder(args: argparse.Namespace) -> Path:

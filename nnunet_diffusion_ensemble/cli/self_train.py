@@ -57,20 +57,18 @@ def run(args: argparse.Namespace) -> int:
 def _self_training(args: argparse.Namespace) -> "tuple[SelfTraining, dict[str, Any]]":
     """Everything checked before anything is written."""
     from nnunet_diffusion_ensemble.nnunet.register import SELF_TRAINERS
-    from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, check_model, trainer_class
+    from nnunet_diffusion_ensemble.prediction.model import check_model, trainer_class
     from nnunet_diffusion_ensemble.self_training.images import find_images
     from nnunet_diffusion_ensemble.self_training.loop import SelfTraining
-    from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings, read_settings
+    from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings
     from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, Teacher
     from nnunet_diffusion_ensemble.self_training.work import NnunetWork
     from nnunet_diffusion_ensemble.study.few_label import LabelledDataset, Rival
-    from nnunet_diffusion_ensemble.study.timed_training import TimeLimit
     from nnunet_diffusion_ensemble.system.child_processes import Screen
 
-    rules = read_settings(
-        SelfTrainingSettings, {"rounds": args.rounds, **{name: getattr(args, name) for name in RULES}}
-    )
-    how = PredictionSettings(tuple(args.f), args.chk, args.step_size, not args.disable_tta, args.device)
+    chosen = {name: getattr(args, name) for name in ("rounds", *RULES)}
+    rules = SelfTrainingSettings(**{name: value for name, value in chosen.items() if value is not None})
+    how = cli_predict.prediction_settings(args)
     teacher = Teacher(cli_predict.model_folder(args).absolute(), how)
     check_model(teacher.folder, how)
     labelled = LabelledCases.of(teacher)
@@ -80,7 +78,7 @@ def _self_training(args: argparse.Namespace) -> "tuple[SelfTraining, dict[str, A
     plans = args.student_plans or teacher.descriptions()[0].plans_name
     trainer_class(student)
     LabelledDataset(labelled.name).check_plans([Rival(student, student, plans)], configuration)
-    limit = None if args.minutes is None else TimeLimit(args.minutes, args.clock, args.iterations_per_epoch)
+    limit = None if args.minutes is None else cli_train.budget(args)
     screen = Screen()
     work = NnunetWork(student, plans, configuration, how, args.num_processes, screen, limit)
     output, number = args.output.absolute(), args.number

@@ -7,11 +7,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nnunet_diffusion_ensemble.distillation.settings import KEY
 from nnunet_diffusion_ensemble.method import PLANS_KEY
-from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_checkpoint
 
 STOCK = "nnUNetTrainer"
 UNFINISHED = ".unfinished_"
@@ -46,7 +44,7 @@ def write_plain_model(trained: Path, folds: Sequence[int | str], output: Path) -
         arguments = {**checkpoint["init_args"], "plans": plans}
         plain = {"init_args": arguments, "trainer_name": STOCK, **{key: checkpoint[key] for key in KEPT}}
         (unfinished / f"fold_{fold}").mkdir(parents=True)
-        torch.save(plain, unfinished / f"fold_{fold}" / "checkpoint_final.pth")
+        write_checkpoint(plain, unfinished / f"fold_{fold}" / "checkpoint_final.pth")
     (unfinished / "plans.json").write_text(json.dumps(plans, indent=4))
     for name in ("dataset.json", "dataset_fingerprint.json"):
         shutil.copy(trained / name, unfinished / name)

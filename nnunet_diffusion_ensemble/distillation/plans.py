@@ -49,7 +49,7 @@ def write_plans(settings: DistillationSettings, configuration: str, dataset: str
     _check_plans(resolved, manager.plans_name)
     _check_dataset(manager, configuration, dataset)
     name = f"{manager.plans_name}{SUFFIX}"
-    own = {**resolved, KEY: settings.model_dump(mode="json")}
+    own = {**resolved, KEY: settings.to_json()}
     content = {**plans, "dataset_name": dataset, "plans_name": name, "configurations": {configuration: own}}
     write_text(Path(os.environ["nnUNet_preprocessed"]) / dataset / f"{name}.json", json.dumps(content, indent=4))
     return name

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.folding import folded_weights
 from nnunet_diffusion_ensemble.distillation.settings import DistillationSettings
-from nnunet_diffusion_ensemble.method import timesteps_on_the_way
+from nnunet_diffusion_ensemble.method.timesteps import timesteps_on_the_way
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
 from nnunet_diffusion_ensemble.prediction.model import (
-    PredictionSettings,
     checkpoint_files,
     read_descriptions,
     trainer_class,
 )
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
 
 class FrozenTeacher(nn.Module):
@@ -70,7 +70,7 @@ def read_teacher(settings: DistillationSettings) -> FrozenTeacher:
     """
     folder = Path(settings.teacher)
     plans, dataset_json = read_descriptions(folder)
-    how = PredictionSettings(settings.folds, settings.checkpoint_name, device="cpu")
+    how = PredictionSettings(folds=settings.folds, checkpoint_name=settings.checkpoint_name, device="cpu")
     networks = [_network(file, plans, dataset_json) for file in checkpoint_files(folder, how)]
     return FrozenTeacher(networks, plans.get_label_manager(dataset_json).has_regions)
 

@@ -16,8 +16,8 @@ from nnunet_diffusion_ensemble.distillation.data import LabelledAndUnlabelled
 from nnunet_diffusion_ensemble.distillation.loss import SoftTargetLoss, true_target, with_predicted
 from nnunet_diffusion_ensemble.distillation.settings import DistillationSettings
 from nnunet_diffusion_ensemble.distillation.teacher import FrozenTeacher, read_teacher
+from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes
 from nnunet_diffusion_ensemble.self_training.sampling import mixed_cases
-from nnunet_diffusion_ensemble.training.continuing import different_shapes
 from nnunet_diffusion_ensemble.training.plain_unet import PlainUNetTrainer
 from nnunet_diffusion_ensemble.training.processes import from_first_process
 

@@ -4,19 +4,20 @@ import contextlib
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
 from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_VARIABLE, external_folders
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, read_model
+from nnunet_diffusion_ensemble.prediction.model import read_model
 from nnunet_diffusion_ensemble.prediction.predict import predict_cases, prediction_settings
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.self_training.dataset import StudentDataset
 from nnunet_diffusion_ensemble.self_training.images import Cases
 from nnunet_diffusion_ensemble.self_training.teacher import Teacher
 from nnunet_diffusion_ensemble.study.few_label import FINAL, Rival, Training
-from nnunet_diffusion_ensemble.study.timed_training import TimeLimit
+from nnunet_diffusion_ensemble.study.timed_training import TimeBudget
 from nnunet_diffusion_ensemble.system.child_processes import Screen, TrainingProgress, bar, run_command
 
 
@@ -56,7 +57,7 @@ class NnunetWork:
     settings: PredictionSettings
     num_processes: int
     screen: Screen
-    limit: TimeLimit | None = None
+    limit: TimeBudget | None = None
 
     def predict(self, teacher: Teacher, cases: Cases, folder: Path) -> None:
         model = read_model(teacher.folder, teacher.settings)
@@ -78,7 +79,7 @@ class NnunetWork:
 
     def student(self, dataset: StudentDataset, folds: Sequence[int]) -> Teacher:
         folder = self._training(dataset, folds[0]).model_folder
-        settings = replace(self.settings, folds=tuple(folds), checkpoint_name=FINAL)
+        settings = self.settings.changed(folds=tuple(folds), checkpoint_name=FINAL)
         return Teacher(folder, settings)
 
     def _training(self, dataset: StudentDataset, fold: int) -> Training:

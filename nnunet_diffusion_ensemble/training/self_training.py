@@ -12,8 +12,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes
 from nnunet_diffusion_ensemble.system.atomic import write_text
-from nnunet_diffusion_ensemble.training.continuing import different_shapes
 from nnunet_diffusion_ensemble.training.processes import without_wrappers
 
 DESCRIPTION = "self_training.json"

@@ -32,7 +32,7 @@ def make_student(
         found = (unlabelled, list(UNLABELLED))
         monkeypatch.setattr(DistillationTrainer, "_unlabelled_images", lambda trainer: found)
         settings = DistillationSettings(teacher=str(folder), folds=folds)
-        trainer = make_trainer(DistillationTrainer, distillation=settings.model_dump(mode="json"))
+        trainer = make_trainer(DistillationTrainer, distillation=settings.to_json())
         trainer.plot_network_architecture = lambda: None
         return trainer
 
