@@ -72,9 +72,9 @@ class StudentDataset:
         for case, images in self.images.items():
             _place(case, images, folder / ("imagesTr" if case in set(self.accepted) else UNLABELLED_IMAGES))
         for case in self.accepted:
-            for file in (self.pseudo_labels / f"{case}{ending}", self.pseudo_labels / f"{case}.json"):
-                if file.is_file():  # nnU-Net's writer of 3D tif leaves the spacing in the second
-                    shutil.copy(file, folder / "labelsTr")
+            shutil.copy(self.pseudo_labels / f"{case}{ending}", folder / "labelsTr")
+            if (spacing := self.pseudo_labels / f"{case}.json").is_file():  # of nnU-Net's writer of 3D tif
+                shutil.copy(spacing, folder / "labelsTr")
 
     def prepare(self, plans_name: str, configuration: str, num_processes: int) -> None:
         """Plans of the labelled data set, by nnU-Net's own way of moving them, and preprocessing."""

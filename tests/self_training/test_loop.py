@@ -87,7 +87,7 @@ def test_the_picture_is_there_before_anything_is_trained(make: Callable) -> None
     assert (run.output / "round_1" / "images.png").is_file()
 
 
-@pytest.mark.parametrize("dies_at", range(1, 9))
+@pytest.mark.parametrize("dies_at", [1, 2, 4, 7])
 def test_a_run_that_was_killed_anywhere_goes_on_to_the_same_files(make: Callable, hospital: Path, dies_at: int) -> None:
     killed = make(rounds=2, dies_at=dies_at)
     with pytest.raises(Killed):
