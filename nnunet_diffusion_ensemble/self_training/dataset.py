@@ -10,8 +10,8 @@ from pathlib import Path
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess_dataset
 from nnunetv2.experiment_planning.plans_for_pretraining.move_plans_between_datasets import move_plans_between_datasets
 
-from nnunet_diffusion_ensemble.denoiser.pretrained import TRAINER_NAME, finished_pretraining
 from nnunet_diffusion_ensemble.method import PLANS_KEY
+from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, finished_pretraining
 from nnunet_diffusion_ensemble.nnunet.raw_cases import UNLABELLED_IMAGES
 from nnunet_diffusion_ensemble.self_training.images import Cases
 from nnunet_diffusion_ensemble.self_training.pixel_rule import with_ignore_label
@@ -99,7 +99,7 @@ def name_pretraining(plans_file: Path, dataset: str, configuration: str) -> None
         return
     results = Path(os.environ["nnUNet_results"]) / dataset
     try:
-        file = finished_pretraining(results, TRAINER_NAME, plans["plans_name"], configuration, "all", "denoiser")
+        file = finished_pretraining(results, DENOISER, plans["plans_name"], configuration, "all")
     except FileNotFoundError:  # a student that needs one will say so
         return
     method["pretrained_checkpoint"] = str(file)
