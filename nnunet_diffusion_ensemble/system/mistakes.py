@@ -129,7 +129,7 @@ def _text(error: Any, path: KeyPath, owner: type[BaseModel], field: FieldInfo | 
     if kind == "extra_forbidden":
         known = _keys(owner)
         return f" is unknown{nearest(path[-1], known)} Known are {', '.join(known)}"
-    if kind == "missing":
+    if kind == "missing" and len(error["loc"]) == len(path):  # not an item of a list
         return f" is missing; known are {', '.join(_keys(owner))}"
     if kind == "model_type":
         part = None if field is None else model_in(field.annotation)
