@@ -16,7 +16,7 @@ PACKAGE = "nnunet_diffusion_ensemble"
 # From the top floor down; parts of one floor do not know each other.
 FLOORS = (
     ("cli",),
-    ("demo",),
+    ("api", "demo"),
     ("report",),
     ("statistics", "study"),
     ("benchmark",),
@@ -54,6 +54,10 @@ def imported_parts(module: Path) -> set[str]:
     return names - {"__version__"}
 
 
+def calls(module: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Call)]
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_a_module_imports_only_what_lies_below_it(module: Path) -> None:
     part = part_of(module)
@@ -79,6 +83,27 @@ def test_the_modules_that_nnunet_finds_are_leaves() -> None:
         for module in (REPOSITORY / folder).glob("*.py"):
             assert len(module.read_text().splitlines()) <= 15, module
             assert not {"trainers", "planners"} & imported_parts(module), module
+
+
+def test_only_one_module_reads_and_writes_the_files_of_torch() -> None:
+    at_it = {
+        str(path.relative_to(REPOSITORY / PACKAGE))
+        for path in MODULES
+        if {"torch.load", "torch.save"} & {ast.unparse(node.func) for node in calls(path)}
+    }
+    assert at_it == {"nnunet/checkpoint.py"}
+
+
+ENTRIES = ("add_arguments", "main", "run")  # of commands, which are called by their module
+
+
+def test_no_two_public_classes_or_functions_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(REPOSITORY)))
+    assert {name: where for name, where in places.items() if len(where) > 1 and name not in ENTRIES} == {}
 
 
 def test_the_packages_of_the_wheel_are_the_folders() -> None:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from filelock import FileLock, Timeout
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.prediction.model import trainer_class
 from nnunet_diffusion_ensemble.study.label_orders import LabelOrders, assign_folds, check_labels
 from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeBudget, read_length
@@ -69,7 +69,7 @@ class Training:
         file = next((file for file in files if file.is_file()), None)
         if file is None:
             return None
-        log = torch.load(file, map_location="cpu", weights_only=False, mmap=True)["logging"]
+        log = read_checkpoint(file, mapped=True)["logging"]
         epochs = zip(
             log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False
         )  # the last may lack its end

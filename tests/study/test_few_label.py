@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from filelock import FileLock
 
 from nnunet_diffusion_ensemble.cli.parser import main
+from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.study.few_label import (
     LOCK,
     LabelledDataset,
@@ -57,7 +57,8 @@ def finish() -> Callable[..., None]:
         starts = [100.0 * i for i in range(len(seconds))]
         ends = [start + length for start, length in zip(starts, seconds, strict=True)]
         log = {"epoch_start_timestamps": [*starts, 1e6], "epoch_end_timestamps": ends}  # killed in the next epoch
-        torch.save({"logging": log}, training.folder / f"checkpoint_{name}.pth")
+        checkpoint = {"network_weights": {}, "init_args": {}, "trainer_name": training.rival.trainer, "logging": log}
+        write_checkpoint(checkpoint, training.folder / f"checkpoint_{name}.pth")
 
     return make
 
