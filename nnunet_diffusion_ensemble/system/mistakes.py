@@ -68,7 +68,7 @@ def telling_mistakes(model: type[BaseModel], values: Any, where: str) -> Iterato
 
 
 def _sentence(mistake: SettingMistake, where: str) -> str:
-    name = ".".join(map(str, filter(None, (where, *mistake.path)))) or "These settings"
+    name = ".".join(map(str, [*([where] if where else []), *mistake.path])) or "These settings"
     return f"{name}{mistake.text}."
 
 
