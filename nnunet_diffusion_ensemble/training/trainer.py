@@ -10,7 +10,6 @@ import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
-from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
@@ -28,6 +27,7 @@ from nnunet_diffusion_ensemble.training.processes import (
     device_of_process,
     drawn_in_blocks,
     seeded_generator,
+    without_wrappers,
 )
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
@@ -127,8 +127,7 @@ class DiffusionTrainer(nnUNetTrainer):
     @property
     def plain_network(self) -> Any:
         """The network without the wrappers of DDP and torch.compile."""
-        network = self.network.module if self.is_ddp else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
+        return without_wrappers(self.network)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision: what the plans name, else nnU-Net's choice, which is float16 on CUDA."""
