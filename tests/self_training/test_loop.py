@@ -28,7 +28,9 @@ def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make(hospital: Path, teacher: Teacher, labelled: LabelledCases, images: dict) -> Callable[..., SelfTraining]:
+def make(
+    hospital: Path, teacher: Teacher, labelled: LabelledCases, unlabelled_images: dict
+) -> Callable[..., SelfTraining]:
     """`make(rounds=2, growth=3, dies_at=None, output="run")`."""
 
     def made(
@@ -36,7 +38,7 @@ def make(hospital: Path, teacher: Teacher, labelled: LabelledCases, images: dict
     ) -> SelfTraining:
         work, screen = FakeWork(hospital / "results", growth, dies_at), Screen(io.StringIO())
         rules = SelfTrainingSettings(**settings)
-        return SelfTraining(hospital / output, teacher, labelled, images, rules, 101, work, screen)
+        return SelfTraining(hospital / output, teacher, labelled, unlabelled_images, rules, 101, work, screen)
 
     return made
 
