@@ -79,7 +79,7 @@ def labelled(teacher: Teacher) -> LabelledCases:
 
 
 @pytest.fixture
-def images(labelled: LabelledCases) -> dict[str, list[Path]]:
+def unlabelled_images(labelled: LabelledCases) -> dict[str, list[Path]]:
     return find_images(labelled, [])
 
 

@@ -17,14 +17,14 @@ STUDENT = "Dataset101_LungsSelfTrained1"
 
 
 @pytest.fixture
-def dataset(hospital: Path, labelled: LabelledCases, images: dict) -> StudentDataset:
+def dataset(hospital: Path, labelled: LabelledCases, unlabelled_images: dict) -> StudentDataset:
     """With two pseudo-labels."""
     pseudo_labels = hospital / "pseudo_labels"
     for case in ("un_0", "un_2"):
         save_png(2 * square(30), pseudo_labels / f"{case}.png")
     description = SelfTrainingData(("un_0", "un_2"), {"0": "teacher.pth"}, 0.15, "run", NAME)
     folds = [Fold(("case_0", "case_1"), ("case_2",))]
-    return StudentDataset(STUDENT, labelled, images, ("un_0", "un_2"), pseudo_labels, folds, description)
+    return StudentDataset(STUDENT, labelled, unlabelled_images, ("un_0", "un_2"), pseudo_labels, folds, description)
 
 
 def names(folder: Path) -> set[str]:
