@@ -9,7 +9,7 @@ from nnunet_diffusion_ensemble.cli import train as cli_train
 from nnunet_diffusion_ensemble.cli.argument_types import positive
 
 if TYPE_CHECKING:
-    from nnunet_diffusion_ensemble.self_training.loop import SelfTraining
+    from nnunet_diffusion_ensemble.self_training.loop import SelfTrainingRun
 
 HELP = "train on unlabelled images: pseudo-labels of any trained model, chosen, shown, and learned from"
 STOPPED = 1  # exit status when the areas have drifted
@@ -54,12 +54,12 @@ def run(args: argparse.Namespace) -> int:
         return 0 if self_training.run(choices, args.dry_run) else STOPPED
 
 
-def _self_training(args: argparse.Namespace) -> "tuple[SelfTraining, dict[str, Any]]":
+def _self_training(args: argparse.Namespace) -> "tuple[SelfTrainingRun, dict[str, Any]]":
     """Everything checked before anything is written."""
     from nnunet_diffusion_ensemble.nnunet.register import SELF_TRAINERS
     from nnunet_diffusion_ensemble.prediction.model import check_model, trainer_class
     from nnunet_diffusion_ensemble.self_training.images import find_images
-    from nnunet_diffusion_ensemble.self_training.loop import SelfTraining
+    from nnunet_diffusion_ensemble.self_training.loop import SelfTrainingRun
     from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings
     from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, Teacher
     from nnunet_diffusion_ensemble.self_training.work import NnunetWork
@@ -83,4 +83,4 @@ def _self_training(args: argparse.Namespace) -> "tuple[SelfTraining, dict[str, A
     work = NnunetWork(student, plans, configuration, how, args.num_processes, screen, limit)
     output, number = args.output.absolute(), args.number
     choices = {"student": student, "plans": plans, "number": number, "time": None if limit is None else str(limit)}
-    return SelfTraining(output, teacher, labelled, images, rules, number, work, screen), choices
+    return SelfTrainingRun(output, teacher, labelled, images, rules, number, work, screen), choices

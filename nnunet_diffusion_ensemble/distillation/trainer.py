@@ -93,7 +93,7 @@ class DistillationTrainer(PlainUNetTrainer):
         loss = self.soft_loss(logits.float(), target) * self.share.loss_weight
         self.backward(loss)
         self.clip_and_step()
-        return {"loss": loss.detach().cpu().numpy()}
+        return {"loss": loss.detach()}
 
     def _unlabelled_rows(self, batch: dict) -> Tensor:
         rows = [i for i, case in enumerate(batch["keys"]) if case in self.unlabelled]

@@ -22,7 +22,7 @@ PREDICTIONS = "predictions"
 
 
 @dataclass(frozen=True)
-class SelfTraining:
+class SelfTrainingRun:
     """A run of self-training.
 
     Attributes:

@@ -10,7 +10,7 @@ import pytest
 from self_training_data import FakeWork, Killed
 
 from nnunet_diffusion_ensemble.self_training import selection
-from nnunet_diffusion_ensemble.self_training.loop import SelfTraining
+from nnunet_diffusion_ensemble.self_training.loop import SelfTrainingRun
 from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings
 from nnunet_diffusion_ensemble.self_training.table import read_table
 from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, Teacher
@@ -30,20 +30,20 @@ def quick_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def make(
     hospital: Path, teacher: Teacher, labelled: LabelledCases, unlabelled_images: dict
-) -> Callable[..., SelfTraining]:
+) -> Callable[..., SelfTrainingRun]:
     """`make(rounds=2, growth=3, dies_at=None, output="run")`."""
 
     def made(
         growth: int = 0, dies_at: int | None = None, output: str = "run", teacher: Teacher = teacher, **settings: float
-    ) -> SelfTraining:
+    ) -> SelfTrainingRun:
         work, screen = FakeWork(hospital / "results", growth, dies_at), Screen(io.StringIO())
         rules = SelfTrainingSettings(**settings)
-        return SelfTraining(hospital / output, teacher, labelled, unlabelled_images, rules, 101, work, screen)
+        return SelfTrainingRun(hospital / output, teacher, labelled, unlabelled_images, rules, 101, work, screen)
 
     return made
 
 
-def said(run: SelfTraining) -> str:
+def said(run: SelfTrainingRun) -> str:
     return run.screen.stream.getvalue()
 
 
