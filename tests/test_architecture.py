@@ -25,7 +25,7 @@ FLOORS = (
     ("training",),
     ("planning",),
     ("data", "network"),
-    ("denoiser",),
+    ("denoiser", "images"),
     ("nnunet",),
     ("method",),
     ("settings", "system"),

@@ -11,7 +11,6 @@ from typing import Any
 
 from nnunet_diffusion_ensemble.benchmark.domains import Domain
 from nnunet_diffusion_ensemble.benchmark.models import Run
-from nnunet_diffusion_ensemble.benchmark.records import as_written, read_record, stamps, what_changed, write_record
 from nnunet_diffusion_ensemble.benchmark.results import (
     CALIBRATION,
     CALIBRATION_COLUMNS,
@@ -27,6 +26,7 @@ from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel
 from nnunet_diffusion_ensemble.prediction.predict import predict_cases, prediction_settings
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.records import as_written, read_record, stamps, what_changed, write_record
 
 PREDICTED_FROM, EVALUATED_FROM = "predicted_from.json", "evaluated_from.json"
 SUMMARY = "summary.json"

@@ -2,7 +2,7 @@
 
 import argparse
 
-from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments
+from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments, add_no_verify
 
 HELP = "extract the fingerprint and plan, with options of the method"
 
@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu-memory-target", type=float, help="in GB, as nnU-Net's -gpu_memory_target")
     parser.add_argument("--target-spacing", type=float, nargs=3, help="in mm, as nnU-Net's -overwrite_target_spacing")
     parser.add_argument("--clean", action="store_true", help="extract the fingerprint anew")
+    add_no_verify(parser)
     parser.add_argument("--unlabelled", action="store_true", help="the data set has only imagesUn: plan a pretraining")
     parser.add_argument(
         "--denoiser", help=f"plan for the use of a pretrained denoiser: {DENOISER_HELP}, or LIBRARY:PATH"
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         args.clean,
         args.unlabelled,
         args.denoiser,
+        not args.no_verify,
     )
     print(f"\nPlanned. Next: nnunet-diffusion preprocess -d {args.dataset} -c CONFIGURATION -p {name}")
     return 0

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_diffusion_ensemble.cli.argument_types import fold
+
 HELP = "nnU-Net's prediction with probability, entropy, timesteps, a score for unusual images"
 
 
@@ -16,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", metavar="CONFIGURATION", help="with -d: e.g. 2d")
     parser.add_argument("-tr", default="DiffusionEnsembleTrainer", metavar="TRAINER", help="with -d: %(default)s")
     parser.add_argument("-p", default="nnUNetDiffusionEnsemblePlans", metavar="PLANS", help="with -d: %(default)s")
-    parser.add_argument("-f", nargs="+", default=[0, 1, 2, 3, 4], type=_fold, metavar="FOLD", help="folds (0 1 2 3 4)")
+    parser.add_argument("-f", nargs="+", default=[0, 1, 2, 3, 4], type=fold, metavar="FOLD", help="folds (0 1 2 3 4)")
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (%(default)s)")
     parser.add_argument("-step_size", type=float, default=0.5, metavar="SHARE", help="between tiles (0.5)")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring")
@@ -26,12 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--denoiser",
         help="measure the denoising error of this pretrained denoiser: checkpoint, or name of a shipped one",
     )
-
-
-def _fold(text: str) -> int | str:
-    if text != "all" and not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a number or all, got {text}")
-    return text if text == "all" else int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,6 +8,11 @@ from pathlib import Path
 from nnunet_diffusion_ensemble.system.messages import raise_listing
 
 UNLABELLED_IMAGES = "imagesUn"
+# What somebody may take for an image of a case, in whatever case it is written.
+IMAGE_ENDINGS = (
+    *(".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".dcm", ".ima"),
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".npy", ".npz"),
+)
 
 
 def group_by_case(folder: Path, file_ending: str) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -23,6 +28,11 @@ def group_by_case(folder: Path, file_ending: str) -> tuple[dict[str, list[Path]]
         else:
             others.append(path)
     return cases, others
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file, by its ending, may be meant as an image; a link that leads nowhere may."""
+    return path.name.lower().endswith(IMAGE_ENDINGS) or (path.is_symlink() and not path.exists())
 
 
 def labelled_file_counts(raw_dataset_folder: Path, dataset_json: dict) -> dict[str, int]:

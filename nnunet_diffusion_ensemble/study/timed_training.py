@@ -69,7 +69,7 @@ class Fold:
 
     dataset: str
     configuration: str
-    fold: int
+    fold: int | str
     trainer: str
     plans: str
     device: str = "cuda"
