@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-step_size", type=float, default=0.5, metavar="SHARE", help="between tiles (0.5)")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring")
     parser.add_argument("--continue_prediction", "--c", action="store_true", help="leave out cases that are there")
+    parser.add_argument(
+        "--on-problem",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="about images that cannot be predicted: predict none, or leave them out and count them (%(default)s)",
+    )
     parser.add_argument("-device", default="cuda", help="cuda, cpu or mps (cuda)")
     parser.add_argument(
         "--denoiser",
@@ -32,17 +38,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predicts, with a line for each case."""
-    from nnunet_diffusion_ensemble.prediction.folder import TABLE
+    from nnunet_diffusion_ensemble.prediction.folder import SETTINGS, TABLE
     from nnunet_diffusion_ensemble.prediction.model import PredictionSettings
-    from nnunet_diffusion_ensemble.prediction.predict import predict
+    from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict
 
     settings = PredictionSettings(tuple(args.f), args.chk, args.step_size, not args.disable_tta, args.device)
     model = args.m or _model_folder(args)
-    for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction):
+    left_out = num_cases = 0
+    for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction, args.on_problem):
+        if isinstance(case, LeftOut):
+            print(f"{'Left out' if case.is_problem else 'Not looked at'}: {case}", flush=True)
+            left_out += case.is_problem
+            continue
+        num_cases += 1
         values = (("entropy", case.scores.entropy), ("denoising error", case.scores.denoising_error))
         known = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
         print(f"{case.position}/{case.total} {case.scores.case}: {known if case.is_new else 'is there'}", flush=True)
     print(f"Wrote {args.o / TABLE}")
+    if left_out:
+        print(f"Predicted {num_cases} case(s), left out {left_out}: see {args.o / SETTINGS}")
     return 0
 
 

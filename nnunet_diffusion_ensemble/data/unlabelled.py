@@ -130,7 +130,7 @@ def _run_case(job: PreprocessingJob, images: list[Path]) -> tuple[np.ndarray, np
     data, properties = read_images(job.plans.image_reader_writer_class(), images)
     expected = number_of_channels(job.dataset_json)
     refuse_other_channels(data, images, expected, f"dataset.json has {expected} in channel_names")
-    if is_flat(properties) and len(job.configuration.spacing) == 3:
+    if is_flat(data, properties) and len(job.configuration.spacing) == 3:
         raise ImageError(images, FLAT_IN_3D)
     preprocessor = job.configuration.preprocessor_class(verbose=False)
     data, mask, properties = preprocessor.run_case_npy(

@@ -137,7 +137,7 @@ def look_at_case(
             labels, label_properties = read_segmentation(reader, case.label)
     except ImageError as error:
         problems.append(_told(error, folder))
-    flat = image is not None and is_flat(image_properties)
+    flat = image is not None and is_flat(image, image_properties)
     if labels is None or case.label is None:
         return Look(tuple(problems), is_flat=flat)
     found = [value_problem(labels, allowed)]

@@ -52,13 +52,18 @@ class Geometry:
         matrix[:-1, -1] = self.to_right_anterior_superior @ self.origin_mm
         return matrix
 
-    def problem(self) -> str:
-        """Whether there can be such a voxel; empty if there can."""
+    def problem(self, shape: Sequence[int]) -> str:
+        """Whether there can be such a voxel; empty if there can. An axis of one voxel may have any spacing above 0.
+
+        Args:
+            shape: of the voxels, (slices, rows, columns).
+        """
         if not all(np.isfinite(part).all() for part in (self.spacing_mm, self.directions, self.origin_mm)):
             return "has NaN or infinite numbers in its geometry"
         if (self.spacing_mm <= 0).any():
             return f"has a spacing of {shown(self.spacing_mm)} mm; each must be above 0"
-        if not ((self.spacing_mm >= SMALLEST_MM) & (self.spacing_mm <= LARGEST_MM)).all():
+        lengths = self.spacing_mm[np.array(shape)[::-1][: len(self.spacing_mm)] > 1]
+        if not ((lengths >= SMALLEST_MM) & (lengths <= LARGEST_MM)).all():
             return (
                 f"has a spacing of {shown(self.spacing_mm)} mm; below {SMALLEST_MM:g} or above {LARGEST_MM:g} mm no "
                 "scanner of a body goes, so the unit is wrong. For small specimens store all images of the data set in "

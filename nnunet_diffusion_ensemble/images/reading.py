@@ -16,7 +16,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
 from nnunet_diffusion_ensemble.images.containers import PROBLEMS
-from nnunet_diffusion_ensemble.images.geometry import Geometry, difference, shown
+from nnunet_diffusion_ensemble.images.geometry import LARGEST_MM, Geometry, difference, shown
 from nnunet_diffusion_ensemble.images.nifti import NOT_FINITE, nifti_problem
 from nnunet_diffusion_ensemble.system.messages import in_one_line
 
@@ -132,7 +132,7 @@ def _grid_problem(voxels: np.ndarray, properties: Mapping[str, Any]) -> str:
         return _spacing_problem(properties)
     if len(properties["spacing"]) != 3 or (len(geometry.spacing_mm) == 2 and voxels.shape[1] != 1):
         return "has several values in a voxel, e.g. colours; store each channel in a file of its own"
-    return geometry.problem()
+    return geometry.problem(voxels.shape[1:])
 
 
 def _spacing_problem(properties: Mapping[str, Any]) -> str:
@@ -148,10 +148,16 @@ def size(voxels: np.ndarray) -> str:
     return " x ".join(map(str, shape))
 
 
-def is_flat(properties: Mapping[str, Any]) -> bool:
-    """Whether the file holds two dimensions: nnU-Net's reader takes it for one slice, 999 times as thick as wide."""
+def is_flat(voxels: np.ndarray, properties: Mapping[str, Any]) -> bool:
+    """Whether an image (channels, slices, rows, columns) is one slice without a thickness.
+
+    A file of two dimensions is, for which nnU-Net's reader makes one up, 999 times the width of a pixel; and one whose
+    writer did the same.
+    """
     geometry = Geometry.of(properties)
-    return geometry is not None and len(geometry.spacing_mm) == 2
+    return geometry is not None and (
+        len(geometry.spacing_mm) == 2 or (voxels.shape[1] == 1 and geometry.spacing_mm[2] > LARGEST_MM)
+    )
 
 
 @contextlib.contextmanager

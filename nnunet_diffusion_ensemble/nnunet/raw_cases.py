@@ -48,8 +48,8 @@ def number_of_channels(dataset_json: dict) -> int:
     return len(dataset_json["channel_names"] if "channel_names" in dataset_json else dataset_json["modality"])
 
 
-def _is_spacing_file(path: Path, file_ending: str) -> bool:
-    """nnU-Net's reader of 3D tif images takes the spacing from a CASE.json."""
+def is_spacing_file(path: Path, file_ending: str) -> bool:
+    """Whether a file may hold the spacing of an image beside it: nnU-Net's reader of 3D TIFF looks for CASE.json."""
     return path.suffix == ".json" and file_ending in (".tif", ".tiff")
 
 
@@ -87,7 +87,7 @@ def find_unlabelled_cases(raw_dataset_folder: Path, dataset_json: dict) -> dict[
     counts = counts or {1, number_of_channels(dataset_json)}
 
     problems = [
-        f"{path.name}: expected a file named CASE_0000{ending}" for path in others if not _is_spacing_file(path, ending)
+        f"{path.name}: expected a file named CASE_0000{ending}" for path in others if not is_spacing_file(path, ending)
     ]
     problems += [problem for case, images in cases.items() if (problem := naming_problem(case, images, counts, ending))]
     raise_listing(f"Rename or remove these in {raw_dataset_folder / UNLABELLED_IMAGES}:", problems)
