@@ -62,7 +62,7 @@ def check_file(file: Path) -> None:
 def _why_no_file(file: Path) -> str:
     if file.is_symlink():
         return f"is a link to {file.readlink()}, which is not there"
-    return "is a folder" if file.is_dir() else "is not there"
+    return "is a folder" if file.is_dir() else "is missing"
 
 
 def read_images(reader: BaseReaderWriter, files: Sequence[Path]) -> tuple[np.ndarray, Properties]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
@@ -22,7 +23,13 @@ from nnunet_diffusion_ensemble.training.continuing import (
     remove_partial_files,
     set_earlier_checkpoints_aside,
 )
-from nnunet_diffusion_ensemble.training.processes import BatchShare, device_of_process, seeded_generator
+from nnunet_diffusion_ensemble.training.processes import (
+    BatchShare,
+    device_of_process,
+    from_first_process,
+    seeded_generator,
+)
+from nnunet_diffusion_ensemble.training.splits import FOLDS_OF_NNUNET, describe, prepare_splits
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
 SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
@@ -36,6 +43,7 @@ class DiffusionTrainer(nnUNetTrainer):
         NotImplementedError: for a cascade.
     """
 
+    dataset_class: Any
     is_ddp: bool
     network: Any
 
@@ -100,6 +108,23 @@ class DiffusionTrainer(nnUNetTrainer):
             axes = self.method.mirror_axes
             self.inference_allowed_mirroring_axes = axes or None
         return (*others, axes)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's, of a splits file that is checked; with fewer than five cases each validates once.
+
+        Raises:
+            ValueError: the file is malformed or does not fit, see `prepare_splits`.
+        """
+        if self.fold == "all":
+            return super().do_split()
+        self.dataset_class = self.dataset_class or infer_dataset_class(self.preprocessed_dataset_folder)
+        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        folder = Path(self.preprocessed_dataset_folder_base)
+        from_first_process(lambda: prepare_splits(folder, cases, int(self.fold)))
+        training, validation = super().do_split()
+        if len(cases) < FOLDS_OF_NNUNET or not validation:
+            self.print_to_log_file(describe(training, validation))
+        return training, validation
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """There is no deep supervision to switch."""

@@ -220,7 +220,7 @@ FLAT = np.zeros((14, 11), np.uint8)
         (replace(probability, FLAT.astype(np.float32) + 2), r"case_1.tif .*between 0 and 1, got 2 to 2"),
         (
             replace(reference, np.stack([FLAT] * 3, 2)),
-            r"references.case_1.png has 3 channels, e.g. colours; a label map has one",
+            "case_1.png has 3 channels, e.g. colours",
         ),
     ],
 )
