@@ -128,6 +128,8 @@ def filled(make: Callable[[], np.ndarray]) -> Callable[[Path], None]:
     return lambda file: save(file, make())
 
 
+AFFINE = np.array([[-0.8, 0, 0, 20], [0, -1.1, 0, -15], [0, 0, 2, 100], [0, 0, 0, 1]])
+SHEARED = AFFINE @ np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 FLIPPED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 # ---- data sets

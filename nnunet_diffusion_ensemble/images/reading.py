@@ -155,7 +155,7 @@ def is_flat(voxels: np.ndarray, properties: Mapping[str, Any]) -> bool:
     writer did the same.
     """
     geometry = Geometry.of(properties)
-    return geometry is not None and (
+    return geometry is not None and bool(
         len(geometry.spacing_mm) == 2 or (voxels.shape[1] == 1 and geometry.spacing_mm[2] > LARGEST_MM)
     )
 

@@ -121,7 +121,8 @@ class SegmentationTrainer(DiffusionTrainer):
         if self.validates:
             super().on_validation_epoch_end(val_outputs)
             return
-        unknown = [math.nan] * len(self.label_manager.foreground_regions or self.label_manager.foreground_labels)
+        labels = self.label_manager
+        unknown = [math.nan] * len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
         for key, value in (("mean_fg_dice", math.nan), ("dice_per_class_or_region", unknown), ("val_losses", math.nan)):
             self.logger.log(key, value, self.current_epoch)
 
