@@ -164,12 +164,13 @@ NAME_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "an image that is a broken link": (
         lambda raw: link(raw / "imagesTr/b_0000.nii.gz"),
-        r"b_0000.nii.gz is not named",
+        "imagesTr/b_0000.nii.gz is a link to nowhere, which is not there",
     ),
     "an image that is a folder": (
         lambda raw: folder(raw / "imagesTr/b_0000.nii.gz"),
-        "b_0000.nii.gz is not named",
+        "imagesTr/b_0000.nii.gz is a folder",
     ),
+    "a label map that is a folder": (lambda raw: folder(raw / "labelsTr/b.nii.gz"), "labelsTr/b.nii.gz is a folder"),
     "no labelsTr": (lambda raw: (raw / "labelsTr").rename(raw / "labels"), r"there is no folder labelsTr"),
     "all label maps empty": (
         lambda raw: [save(raw / f"labelsTr/{case}.nii.gz", 0 * mask()) for case in "abc"],
@@ -251,6 +252,25 @@ def test_faulty_names(
     change, message = NAME_FAULTS[fault]
     change(raw)
     refused(PLAN, message, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("fault", ["an ending without its dot", "channels the wrong way round"])
+def test_a_faulty_dataset_json_of_unlabelled_images(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    changes, message = JSON_FAULTS[fault]
+    raw = make_dataset(tmp_path, monkeypatch)
+    shutil.rmtree(raw / "imagesTr")
+    write_json(raw, {"channel_names": {"0": "MRI"}, "file_ending": ".nii.gz"} | changes)
+    refused([*PLAN, "--unlabelled"], message, tmp_path, capsys)
+
+
+def test_an_image_in_colours_among_grey_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    raw = make_dataset(tmp_path, monkeypatch, ending=".png")
+    save(raw / "imagesTr/b_0000.png", np.zeros((*SHAPE[1:], 3), np.uint8))
+    refused(PLAN, r"imagesTr/b_0000\.png holds 3 channel\(s\), dataset.json has 1 in channel_names", tmp_path, capsys)
 
 
 def test_all_faults_are_listed_at_once(

@@ -4,10 +4,11 @@ nnU-Net's `--verify_dataset_integrity` stops at the first fault, prints, and onl
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from nnunet_diffusion_ensemble.system.workers import map_in_order
 
 RECORD = "verified.json"  # in the preprocessed data set: cases that were right, until a file of theirs changes
 RULES = 1  # counted up when more is checked
-CASES_OF_A_PROCESS = 50  # starting one takes as long as reading so many small images
+SECONDS_ALONE = 5.0  # about as long as it takes to start processes
 SHOWN = 100
 
 logger = logging.getLogger(__name__)
@@ -108,9 +109,18 @@ def _look_at(
     reader = choose_reader(dataset_json, [case.images[0] for case in cases])
     values = allowed_values(dataset_json)
     look = partial(look_at_case, reader, number_of_channels(dict(dataset_json)), values, raw_dataset_folder)
-    workers = max(1, min(num_processes, len(cases) // CASES_OF_A_PROCESS))
-    looks = tqdm(map_in_order(look, cases, workers, [__name__]), "Verifying images", len(cases), disable=None)
+    looks = tqdm(_looks(look, cases, num_processes), "Verifying images", len(cases), disable=None)
     return {case.name: look for case, look in zip(cases, looks, strict=True)}
+
+
+def _looks(look: Callable[[RawCase], Look], cases: Sequence[RawCase], num_processes: int) -> Iterator[Look]:
+    """In this process, and if that takes long, in several."""
+    start, position = monotonic(), 0
+    while position < len(cases) and monotonic() - start < SECONDS_ALONE:
+        yield look(cases[position])
+        position += 1
+    if rest := cases[position:]:
+        yield from map_in_order(look, rest, min(num_processes, len(rest)), [__name__])
 
 
 def look_at_case(

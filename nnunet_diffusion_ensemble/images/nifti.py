@@ -47,7 +47,8 @@ def _stream_problem(stream: Any) -> str:
         return f"has a spacing of {wrong} mm; each must be above 0"
     dtype = header.get_data_dtype()
     wanted = math.prod(shape) * dtype.itemsize
-    found, not_finite = _look_through(stream, start, int(header["vox_offset"]), wanted, dtype)
+    offset = max(int(header["vox_offset"]), header.sizeof_hdr + 4)  # some writers leave it 0
+    found, not_finite = _look_through(stream, start, offset, wanted, dtype)
     if found < wanted:
         return f"cannot be read (it is truncated: {found} of {wanted} bytes of voxels are there)"
     return NOT_FINITE.format(count=not_finite) if not_finite else ""

@@ -58,6 +58,8 @@ def below(file: Path, folder: Path) -> str:
 
 
 def _why(file: Path) -> str:
+    if file.is_dir():
+        return "is a folder"
     return f"is a link to {file.readlink()}, which is not there" if file.is_symlink() else "is missing"
 
 
@@ -75,7 +77,7 @@ def _named_cases(raw_dataset_folder: Path, dataset_json: Mapping[str, Any]) -> t
             return [], [f"there is no folder {folder}"]
     images, others = group_by_case(raw_dataset_folder / IMAGES, ending)
     problems = [
-        f"{IMAGES}/{path.name} is not named CASE_0000{ending}, so nnU-Net does not see it"
+        f"{IMAGES}/{path.name} {_why_overlooked(path, f'CASE_0000{ending}')}"
         for path in others
         if looks_like_image(path)
     ]
@@ -96,4 +98,8 @@ def _surplus_labels(folder: Path, wanted: set[Path], ending: str) -> Iterator[st
         if path.name.endswith(ending):
             yield f"{LABELS}/{path.name} has no image {IMAGES}/{path.name.removesuffix(ending)}_0000{ending}"
         else:
-            yield f"{LABELS}/{path.name} is not named CASE{ending}, so nnU-Net does not see it"
+            yield f"{LABELS}/{path.name} {_why_overlooked(path, f'CASE{ending}')}"
+
+
+def _why_overlooked(path: Path, name: str) -> str:
+    return f"is not named {name}, so nnU-Net does not see it" if path.is_file() else _why(path)
