@@ -13,6 +13,8 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+
 SHAPE = (6, 12, 10)  # slices, rows, columns
 SPACING = (0.8, 1.1, 2.0)  # columns, rows, slices
 DATASET = "Dataset001_Doors"
@@ -171,4 +173,5 @@ def add_plans(raw: Path) -> None:
     preprocessed = raw.parents[1] / "preprocessed" / DATASET
     preprocessed.mkdir()
     (preprocessed / "dataset.json").write_text((raw / "dataset.json").read_text())
-    (preprocessed / "Plans.json").write_text(json.dumps({"configurations": {"2d": {}}}))
+    configuration = {"diffusion": DiffusionMethod().to_plans()}
+    (preprocessed / "Plans.json").write_text(json.dumps({"configurations": {"2d": configuration}}))

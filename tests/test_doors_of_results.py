@@ -38,12 +38,13 @@ from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.data.convert import convert
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled
-from nnunet_diffusion_ensemble.evaluation.cases import EvaluationSettings, FailedCase, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.cases import FailedCase, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.images.maps import read_map, write_map
 from nnunet_diffusion_ensemble.images.reading import ImageError
 from nnunet_diffusion_ensemble.prediction import model as model_module
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings
 from nnunet_diffusion_ensemble.prediction.predict import predict
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.report.figures.case_images import read_case
 
 ONE_PROCESS = EvaluationSettings(num_processes=1)
@@ -112,7 +113,7 @@ def test_a_sheared_image_is_predicted_and_evaluated(model_folder: Callable, tmp_
     reference = tmp_path / "a.nii.gz"
     reference.write_bytes((tmp_path / "out" / "a.nii.gz").read_bytes())
     dataset_json = json.loads((model / "dataset.json").read_text())
-    settings = EvaluationSettings(("Dice", "ECE"), num_processes=1)
+    settings = EvaluationSettings(metrics=("Dice", "ECE"), num_processes=1)
     (case,) = evaluate_folder(tmp_path / "out", {"a": reference}, dataset_json, NibabelIO(), settings)
     assert {score.value for score in case.scores if score.timestep is None and score.metric == "Dice"} == {1.0}
 

@@ -7,9 +7,18 @@ DENOISER_HELP = "checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrai
 
 def positive(text: str) -> int:
     """A whole number above zero."""
+    return _at_least(1, text)
+
+
+def not_negative(text: str) -> int:
+    """A whole number, zero or above."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be {least} or more, got {text}")
     return value
 
 
@@ -17,7 +26,7 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that name a data set and its plans."""
     parser.add_argument("-d", "--dataset", type=int, required=True, help="number of the data set")
     parser.add_argument("-p", "--plans-name", default="nnUNetDiffusionEnsemblePlans", help="name of the plans")
-    parser.add_argument("--num-processes", "-np", type=int, default=8, help="processes of preprocessing")
+    parser.add_argument("--num-processes", "-np", type=positive, default=8, help="processes of preprocessing")
 
 
 def add_no_verify(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_diffusion_ensemble.cli import benchmark as cli_benchmark
 from nnunet_diffusion_ensemble.cli import train as cli_train
-from nnunet_diffusion_ensemble.cli.argument_types import positive
+from nnunet_diffusion_ensemble.cli.argument_types import not_negative, positive
 
 if TYPE_CHECKING:
     from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=positive, nargs="+", default=[1, 3, 6, 12, 24], help="numbers of labelled cases"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="draws of labelled cases (0 1 2)")
+    parser.add_argument("--seeds", type=not_negative, nargs="+", default=[0, 1, 2], help="draws of cases (0 1 2)")
     parser.add_argument(
         "--trainers", nargs="+", required=True, metavar="TRAINER[:PLANS]", help="with plans of its own if it needs them"
     )
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hold-out", type=positive, default=0, help="without --splits: cases to test on, never trained on"
     )
     parser.add_argument("--benchmark", type=Path, help="specification without models: the domains to test on")
-    parser.add_argument("--part", type=int, default=0, help="which part of the trainings to run here (0)")
+    parser.add_argument("--part", type=not_negative, default=0, help="which part of the trainings to run here (0)")
     parser.add_argument("--parts", type=positive, default=1, help="into how many they are shared out (1)")
     parser.add_argument("--dry-run", action="store_true", help="only say what there is to do")
     parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="%(default)s")
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains what is not there yet of this part; after the last training of all it runs the benchmark."""
-    from nnunet_diffusion_ensemble.prediction.model import PredictionSettings
+    from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
     from nnunet_diffusion_ensemble.study.few_label import (
         LabelledDataset,
         add_folds,
@@ -56,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
         make_study,
         read_rivals,
     )
-    from nnunet_diffusion_ensemble.study.timed_training import TimeLimit
     from nnunet_diffusion_ensemble.system.atomic import write_text
     from nnunet_diffusion_ensemble.system.child_processes import Screen
 
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     dataset.check_plans(rivals, args.configuration)
     check_trainers(rivals)
     orders = _orders(args, dataset)
-    limit = None if args.minutes is None else TimeLimit(args.minutes, args.clock, args.iterations_per_epoch)
+    limit = None if args.minutes is None else cli_train.budget(args)
     labels = sorted(set(args.labels))
     study = make_study(dataset, args.configuration, rivals, labels, orders, limit)
     part, screen = study.part(args.part, args.parts), Screen()
@@ -104,7 +103,7 @@ def _specification(
     else:
         return None
     values |= {"domains": [*values["domains"], *held_out], "device": args.device}
-    spec = BenchmarkSpec.model_validate(values)
+    spec = BenchmarkSpec.read(values)
     dataset.check_untouched(spec.domains, orders)
     return spec
 

@@ -1,10 +1,14 @@
-"""Reading checkpoints: one function for all of them, which says what a file is when it is no checkpoint."""
+"""Reading and writing checkpoints, all of them: a file that is none is called what it is, and none is half written."""
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from nnunet_diffusion_ensemble.system.atomic import whole_file
 
 KEYS = ("network_weights", "init_args", "trainer_name")  # of every checkpoint that nnU-Net or we write
 ZIP, PICKLE, HDF5 = b"PK\x03\x04", b"\x80", b"\x89HDF"
@@ -45,6 +49,38 @@ def read_checkpoint(file: str | Path, mapped: bool = False) -> dict[str, Any]:
             f"and lacks {', '.join(missing)}."
         )
     return checkpoint
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], file: str | Path) -> None:
+    """Writes what `read_checkpoint` reads, whole or not at all.
+
+    Raises:
+        ValueError: it lacks one of the keys `network_weights`, `init_args` and `trainer_name`.
+    """
+    missing = [key for key in KEYS if key not in checkpoint]
+    if missing:
+        raise ValueError(f"A checkpoint needs {', '.join(missing)}; this one holds {_content(dict(checkpoint))}.")
+    with whole_file(file) as temporary:
+        torch.save(dict(checkpoint), temporary)
+
+
+def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """A bare state dict of any library on the CPU, as it stands in the file. Nothing else is unpickled.
+
+    Raises:
+        ValueError: if the file is something else or truncated.
+    """
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{file} cannot be read as a state dict of PyTorch: it is truncated or something else "
+            f"({type(error).__name__}). Make one with torch.save(model.state_dict(), FILE)."
+        ) from error
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
+        holds = f"the keys {list(weights)[:5]}" if isinstance(weights, Mapping) else f"a {type(weights).__name__}"
+        raise ValueError(f"{file} holds no state dict but {holds}. Make one with torch.save(model.state_dict(), FILE).")
+    return dict(weights)
 
 
 def _what_it_is_instead(file: Path) -> str | None:

@@ -18,6 +18,7 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.images.reading import ImageError
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.prediction.find_cases import find_cases, read_for
 from nnunet_diffusion_ensemble.prediction.folder import (
     ENTROPY,
@@ -29,9 +30,11 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
 from nnunet_diffusion_ensemble.system.messages import in_one_line
+from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 
 OnProblem = Literal["refuse", "skip"]
 
@@ -142,7 +145,7 @@ def predict_cases(
         is_new = not (continue_prediction and target.has(case))
         if is_new:
             try:
-                with target.new_case(case) as case_files:
+                with target.new_case(case) as case_files, telling_what_to_lower(_memory_settings(model)):
                     case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error))
             except Exception as error:  # of memory and drivers there is any kind
                 if on_problem == "refuse" or isinstance(error, OSError):  # a full disk is no fault of the case
@@ -152,6 +155,15 @@ def predict_cases(
                 continue
         yield PredictedCase(target.read_scores(case), position, len(cases), is_new)
     target.end(how, [case for case in cases if case not in failed], {**left_out, **failed})
+
+
+def _memory_settings(model: TrainedModel) -> dict[str, Any]:
+    """What the memory of a prediction depends on and can be changed after training: nothing, for stock nnU-Net."""
+    configuration = model.predictor.configuration_manager.configuration
+    if PLANS_KEY not in configuration:
+        return {}
+    name = f"{PLANS_KEY}.ensemble.images_per_pass in the model's plans.json"
+    return {name: DiffusionMethod.from_plans(configuration).ensemble.images_per_pass}
 
 
 def _predict_case(

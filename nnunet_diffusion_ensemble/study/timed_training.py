@@ -12,42 +12,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from pydantic import Field
 
 from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.settings import Count, Positive, Settings
 from nnunet_diffusion_ensemble.training.splits import prepare_splits
-from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
 
 LENGTH_FILE = "training_length.json"
-CLOCKS = ("wall", "cpu")
 WARM_UP_ITERATIONS, MEASURED_ITERATIONS = 2, 20
 VALIDATION_ITERATIONS = 1  # in an epoch; they only draw nnU-Net's curve
 
 
-@dataclass(frozen=True)
-class TimeLimit:
-    """How long to train.
+class TimeBudget(Settings):
+    """How long to train."""
 
-    Attributes:
-        minutes: of training; preparation and saving come on top.
-        clock: `wall`, or `cpu`: the time of one process, augmentation included, whatever else the machine does.
-        iterations_per_epoch: nnU-Net has 250. If less than one epoch fits, the epoch is shorter.
-    """
-
-    minutes: float
-    clock: Literal["wall", "cpu"] = "wall"
-    iterations_per_epoch: int = 250
+    minutes: Positive = Field(description="of training; preparation and saving come on top")
+    clock: Literal["wall", "cpu"] = Field(
+        "wall", description="`cpu`: the time of one process, augmentation included, whatever else the machine does"
+    )
+    iterations_per_epoch: Count = Field(
+        250, description="nnU-Net has 250. If less than one epoch fits, the epoch is shorter"
+    )
 
     def __str__(self) -> str:
         return f"{self.minutes:g} minutes of {self.clock} time, {self.iterations_per_epoch} iterations an epoch"
-
-    def __post_init__(self) -> None:
-        if self.minutes <= 0:
-            raise ValueError(f"The time of a training must be positive, got {self.minutes} minutes.")
-        if self.clock not in CLOCKS:
-            raise ValueError(f"The clock must be one of {', '.join(CLOCKS)}, got {self.clock!r}.")
-        if self.iterations_per_epoch < 1:
-            raise ValueError(f"An epoch has at least one iteration, got {self.iterations_per_epoch}.")
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ class TrainingLength:
     iterations_per_epoch: int
 
     @classmethod
-    def fitting(cls, limit: TimeLimit, seconds_per_iteration: float) -> "TrainingLength":
+    def fitting(cls, limit: TimeBudget, seconds_per_iteration: float) -> "TrainingLength":
         iterations = 60 * limit.minutes / seconds_per_iteration
         if iterations < limit.iterations_per_epoch:
             return cls(1, max(1, round(iterations)))
@@ -93,7 +81,7 @@ class Fold:
         )
 
 
-def train_for(fold: Fold, limit: TimeLimit, continue_training: bool = False) -> None:
+def train_for(fold: Fold, limit: TimeBudget, continue_training: bool = False) -> None:
     """Trains a fold, and writes beside it how long.
 
     Args:
@@ -115,7 +103,7 @@ def train_for(fold: Fold, limit: TimeLimit, continue_training: bool = False) -> 
     if length is None:
         length = TrainingLength.fitting(limit, measure_iteration(fold.make_trainer(), limit.clock))
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / LENGTH_FILE, json.dumps({"limit": asdict(limit), "length": asdict(length)}, indent=2))
+        write_text(folder / LENGTH_FILE, json.dumps({"limit": limit.to_json(), "length": asdict(length)}, indent=2))
     set_length(trainer, length)
     trainer.print_to_log_file(f"{length.epochs} epochs of {length.iterations_per_epoch} iterations fit into {limit}.")
     maybe_load_checkpoint(trainer, continue_training, validation_only=False)
@@ -128,6 +116,10 @@ def check_split(trainer: Any) -> None:
     Raises:
         ValueError: the splits file is malformed, or no case is left for the validation that a trainer of nnU-Net needs.
     """
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+    from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
+
     if trainer.fold == "all" or isinstance(trainer, DiffusionTrainer):
         return
     folder = trainer.preprocessed_dataset_folder
@@ -140,7 +132,7 @@ def check_split(trainer: Any) -> None:
         )
 
 
-def read_length(folder: Path, limit: TimeLimit) -> TrainingLength | None:
+def read_length(folder: Path, limit: TimeBudget) -> TrainingLength | None:
     """How long a fold is trained, if it was begun.
 
     Args:
@@ -154,7 +146,7 @@ def read_length(folder: Path, limit: TimeLimit) -> TrainingLength | None:
     if not file.is_file():
         return None
     values = json.loads(file.read_text())
-    before = TimeLimit(**values["limit"])
+    before = TimeBudget.read(values["limit"])
     if before != limit:
         raise ValueError(
             f"{folder} was trained with {before}, not with {limit}. Ask for the same, use other plans "

@@ -10,11 +10,11 @@ import torch.distributed as dist
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_diffusion_ensemble.augmentation.shift import ShiftAugmentation
 from nnunet_diffusion_ensemble.data.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled, unlabelled_folder
 from nnunet_diffusion_ensemble.method import ContrastiveSettings, PretrainingSettings
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels
-from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.training.held_out import HeldOutBatches, central_patches, hold_out
 from nnunet_diffusion_ensemble.training.learning_rate import WarmupCosine
 from nnunet_diffusion_ensemble.training.log import HeldOutLossLogger
@@ -23,7 +23,7 @@ from nnunet_diffusion_ensemble.training.time_limit import TimeIsUp, TimeLimit
 from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
 
 
-class ImagePretrainTrainer(DiffusionTrainer):
+class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[misc]
     """Trains a network on images alone in nnU-Net's loop; `checkpoint_best` follows the held-out loss.
 
     What to do with the images is said in `train_step`, `validation_step` and `on_validation_epoch_end`, which logs
@@ -66,6 +66,10 @@ class ImagePretrainTrainer(DiffusionTrainer):
         self._best_ema: float | None = None
         self.logger.local_logger = self.make_logger()
 
+    @property
+    def uses_shift_augmentation(self) -> bool:
+        return self.method.pretraining.augmentation == "shift"
+
     def make_logger(self) -> HeldOutLossLogger:
         """The logger of losses, which also draws progress.png."""
         return HeldOutLossLogger()
@@ -86,12 +90,18 @@ class ImagePretrainTrainer(DiffusionTrainer):
             raise ValueError("There is nothing to pretrain on: imagesUn of the raw data set holds no images.")
         super().initialize()
 
+    def memory_settings(self) -> dict[str, Any]:
+        others = super().memory_settings()
+        return {"diffusion.pretraining.batch_size": others.pop("batch_size"), **others}
+
     def _build_loss(self) -> None:
         """The loss needs more than a prediction and a target, and stands in `train_step`."""
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupCosine]:
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            parameters, self.initial_lr, weight_decay=self.weight_decay, fused=self.fuses_optimizer
+        )
         per_epoch = self.num_iterations_per_epoch
         warmup = self.method.pretraining.warmup_iterations
         return optimizer, WarmupCosine(optimizer, self.initial_lr, warmup, self.num_epochs * per_epoch, per_epoch)
@@ -227,24 +237,10 @@ class ImagePretrainTrainer(DiffusionTrainer):
     def checkpoint(self) -> dict[str, Any]:
         """nnU-Net's checkpoint and the time used."""
         return {
-            "network_weights": self.plain_network.state_dict(),
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
-            "logging": self.logger.get_checkpoint(),
-            "_best_ema": self._best_ema,
-            "current_epoch": self.current_epoch + 1,
+            **super().checkpoint(),
             "used_seconds": self.time_limit.used_seconds,
             "epoch_seconds": self.time_limit.epoch_seconds,
-            "init_args": self.my_init_kwargs,
-            "trainer_name": self.__class__.__name__,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
-
-    def save_checkpoint(self, filename: str) -> None:
-        if self.local_rank != 0 or self.disable_checkpointing:
-            return
-        with whole_file(filename) as temporary:
-            torch.save(self.checkpoint(), temporary)
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         self.time_limit.used_seconds = checkpoint["used_seconds"]

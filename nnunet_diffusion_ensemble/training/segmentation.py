@@ -10,6 +10,7 @@ import torch.distributed as dist
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_diffusion_ensemble.augmentation.shift import ShiftAugmentation
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels
 from nnunet_diffusion_ensemble.training.learning_rate import PolynomialDecay
@@ -36,7 +37,7 @@ def plans_with(
     return changed
 
 
-class SegmentationTrainer(DiffusionTrainer):
+class SegmentationTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[misc]
     """Trains with nnU-Net's loss as `training` of the method says.
 
     A variant is a class with `changes`. They are made in the plans before anything reads them, so that the plans beside
@@ -79,19 +80,22 @@ class SegmentationTrainer(DiffusionTrainer):
         """`changes`, for variants whose changes depend on what the plans say."""
         return cls.changes
 
+    @property
+    def uses_shift_augmentation(self) -> bool:
+        return self.method.training.augmentation == "shift"
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What is trained, for the optimizer; groups may have learning rates of their own."""
         return [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         parameters = self.parameter_groups()
+        shared: dict[str, Any] = {"weight_decay": self.weight_decay, "fused": self.fuses_optimizer}
         optimizer: torch.optim.Optimizer
         if self.method.training.optimizer == "SGD":
-            optimizer = torch.optim.SGD(
-                parameters, self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
-            )
+            optimizer = torch.optim.SGD(parameters, self.initial_lr, momentum=0.99, nesterov=True, **shared)
         else:
-            optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
+            optimizer = torch.optim.AdamW(parameters, self.initial_lr, **shared)
         return optimizer, PolynomialDecay(optimizer, self.initial_lr, self.num_epochs)
 
     def share_batch(self) -> None:
