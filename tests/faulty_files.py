@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
+from conftest import make_plans
 from PIL import Image
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
@@ -173,5 +174,5 @@ def add_plans(raw: Path) -> None:
     preprocessed = raw.parents[1] / "preprocessed" / DATASET
     preprocessed.mkdir()
     (preprocessed / "dataset.json").write_text((raw / "dataset.json").read_text())
-    configuration = {"diffusion": DiffusionMethod().to_plans()}
-    (preprocessed / "Plans.json").write_text(json.dumps({"configurations": {"2d": configuration}}))
+    plans = make_plans({"diffusion": DiffusionMethod().to_plans()})
+    (preprocessed / "Plans.json").write_text(json.dumps(plans))

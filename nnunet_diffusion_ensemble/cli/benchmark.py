@@ -7,16 +7,34 @@ from typing import TYPE_CHECKING, Any
 from nnunet_diffusion_ensemble.cli.argument_types import positive
 
 if TYPE_CHECKING:
-    from nnunet_diffusion_ensemble.benchmark.progress import Progress
+    from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress
     from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
     from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 
 HELP = "test trained models on several hospitals: predictions, metrics, tables"
+EXAMPLE = """\
+an example of SPEC.yaml (paths start from its folder):
+  output: results/lungs
+  models:
+    - name: TEDM
+      folder: $nnUNet_results/Dataset001_Lungs/DiffusionEnsembleTrainer__nnUNetDiffusionEnsemblePlans__2d
+      seeds: {0: [0], 1: [1], 2: [2]}      # three trainings, one fold each
+      labelled_cases: 6
+    - name: nnU-Net
+      folder: $nnUNet_results/Dataset001_Lungs/nnUNetTrainer__nnUNetPlans__2d
+      folds: [0, 1, 2, 3, 4]               # one training, whose folds are averaged
+      labelled_cases: 6
+  domains:
+    - {name: Montgomery, role: source, images: montgomery/imagesTs, references: montgomery/labelsTs}
+    - {name: Shenzhen, role: target, images: shenzhen/imagesTs, references: shenzhen/labelsTs}
+  unit: px                                 # of distances; mm where spacing has a meaning
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand."""
-    parser.add_argument("spec", type=Path, metavar="SPEC.yaml", help="what to test: docs/benchmark.md")
+    parser.add_argument("spec", type=Path, metavar="SPEC.yaml", help="what to test: see the example below")
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be done, and stop")
     parser.add_argument(
         "--device", choices=("cuda", "cpu", "mps"), help="of prediction, instead of the specification's"
@@ -35,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         run_and_show(spec)
         return 0
-    with Screen() as screen:
+    with BenchmarkScreen() as screen:
         for line in work_to_do(spec, screen):
             print(line)
     return 0
@@ -46,7 +64,7 @@ def run_and_show(spec: "BenchmarkSpec") -> "ResultFolder":
     from nnunet_diffusion_ensemble.benchmark.results import PROBLEMS, read_table
     from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark
 
-    with Screen() as screen:
+    with BenchmarkScreen() as screen:
         output = run_benchmark(spec, screen)
     num_problems = len(read_table(output.problems_file))
     left_out = f" {num_problems} problem(s), see {PROBLEMS}." if num_problems else ""
@@ -54,20 +72,20 @@ def run_and_show(spec: "BenchmarkSpec") -> "ResultFolder":
     return output
 
 
-class Screen:
+class BenchmarkScreen:
     """A bar for each step on a terminal, and a line for each step that is done."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._note = ""
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "BenchmarkScreen":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def __call__(self, progress: "Progress") -> None:
+    def __call__(self, progress: "BenchmarkProgress") -> None:
         """Shows it."""
         from tqdm import tqdm
 
@@ -89,6 +107,6 @@ class Screen:
         self._bar = None
 
 
-def _described(progress: "Progress") -> str:
+def _described(progress: "BenchmarkProgress") -> str:
     pairs = f" ({progress.pairs_done} of {progress.num_pairs} done)" if progress.num_pairs else ""
     return f"{progress.step.capitalize()} {progress.what}{pairs}"

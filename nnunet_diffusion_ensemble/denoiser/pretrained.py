@@ -14,13 +14,14 @@ from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, TRAINER_OF, finished_pretraining, pretrained_by
 from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 
 PREFIX = "denoiser."
 # One convolution, which the state dict of nnU-Net's building block holds under two names.
 STEM_WEIGHTS = tuple(f"{PREFIX}unet.encoder.stem.convs.0.{name}.weight" for name in ("conv", "all_modules.0"))
 OUTPUT = f"{PREFIX}unet.output"
-TRAINER_NAME = "DiffusionPretrainTrainer"
+TRAINER_NAME = TRAINER_OF[DENOISER]
 COMPARED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_blocks_per_stage")
 
 
@@ -38,45 +39,14 @@ def find_pretrained_checkpoint(
 
     Raises:
         FileNotFoundError: if there is none; the message says which command makes one.
+        ValueError: as `finished_pretraining`.
     """
     if from_plans is not None:
         try:
             return denoiser_file(from_plans)
         except (FileNotFoundError, ValueError) as error:
             raise FileNotFoundError(f"The plans name {from_plans} as pretrained_checkpoint. {error}") from error
-    return finished_pretraining(results_folder, TRAINER_NAME, plans_name, configuration, fold, "denoiser")
-
-
-def finished_pretraining(
-    results_folder: Path, trainer_name: str, plans_name: str, configuration: str, fold: int | str, what: str
-) -> Path:
-    """The final checkpoint of the pretraining of this fold, else of fold `all`.
-
-    Args:
-        trainer_name: the trainer of the pretraining.
-        what: what it pretrains, in a word.
-
-    Others as in `find_pretrained_checkpoint`.
-
-    Raises:
-        FileNotFoundError: if there is none; the message says which command makes one.
-    """
-    trained = results_folder / f"{trainer_name}__{plans_name}__{configuration}"
-    folders = [trained / f"fold_{f}" for f in dict.fromkeys((fold, "all"))]
-    for folder in folders:
-        if (folder / "checkpoint_final.pth").is_file():
-            return folder / "checkpoint_final.pth"
-    command = f"nnUNetv2_train {results_folder.name} {configuration} all -tr {trainer_name} -p {plans_name}"
-    unfinished = [str(f) for folder in folders for f in sorted(folder.glob("checkpoint_*.pth"))]
-    if unfinished:
-        raise FileNotFoundError(
-            f"Pretraining of the {what} has not finished; there is only {', '.join(unfinished)}. Finish it with\n"
-            f"  {command} --c\nor use it as it is with -pretrained_weights FILE."
-        )
-    raise FileNotFoundError(
-        f"No pretrained {what}: looked for checkpoint_final.pth in {', '.join(map(str, folders))}. Make one with\n"
-        f"  {command}\nor name one with -pretrained_weights FILE."
-    )
+    return finished_pretraining(results_folder, DENOISER, plans_name, configuration, fold)
 
 
 @dataclass(frozen=True)
@@ -111,9 +81,10 @@ class PretrainedDenoiser:
         """Image channels."""
         return self.weights[f"{PREFIX}input_scale"].shape[1]
 
-    @property
-    def is_trained(self) -> bool:
-        return bool(self.weights[f"{PREFIX}trained_iterations"] != 0)
+    def refuse_untrained(self) -> None:
+        """Raises ValueError for a denoiser whose weights are random."""
+        if self.weights[f"{PREFIX}trained_iterations"] == 0:
+            raise ValueError(f"The denoiser in {self.file} has never been trained: its weights are random.")
 
     @property
     def settings(self) -> DenoiserSettings:
@@ -145,7 +116,7 @@ def read_pretrained(file: Path) -> PretrainedDenoiser:
     manager, name = PlansManager(arguments["plans"]), arguments["configuration"]
     configuration = manager.get_configuration(name).configuration
     was_fine_tuned = configuration[PLANS_KEY].get("training", {}).get("fine_tune_denoiser", False)
-    if was_fine_tuned and checkpoint["trainer_name"] != TRAINER_NAME:
+    if was_fine_tuned and pretrained_by(checkpoint) != DENOISER:
         raise ValueError(
             f"{file} holds a denoiser that {checkpoint['trainer_name']} has fine-tuned for segmentation: it does not "
             f"denoise any more. Name the checkpoint of {TRAINER_NAME} that it was made from."
@@ -153,7 +124,7 @@ def read_pretrained(file: Path) -> PretrainedDenoiser:
     return PretrainedDenoiser(file, weights, manager.plans, name, configuration)
 
 
-def load_denoiser(
+def load_into_network(
     network: nn.Module, checkpoint_file: Path, architecture: Mapping[str, Any], adapt_channels: bool = False
 ) -> str | None:
     """Loads the weights of a pretrained denoiser, with its schedule and its input scaling.

@@ -61,13 +61,13 @@ class Geometry:
         if not all(np.isfinite(part).all() for part in (self.spacing_mm, self.directions, self.origin_mm)):
             return "has NaN or infinite numbers in its geometry"
         if (self.spacing_mm <= 0).any():
-            return f"has a spacing of {shown(self.spacing_mm)} mm; each must be above 0"
+            return f"has a spacing of {numbers_in_words(self.spacing_mm)} mm; each must be above 0"
         lengths = self.spacing_mm[np.array(shape)[::-1][: len(self.spacing_mm)] > 1]
         if not ((lengths >= SMALLEST_MM) & (lengths <= LARGEST_MM)).all():
             return (
-                f"has a spacing of {shown(self.spacing_mm)} mm; below {SMALLEST_MM:g} or above {LARGEST_MM:g} mm no "
-                "scanner of a body goes, so the unit is wrong. For small specimens store all images of the data set in "
-                "another unit: nnU-Net needs only their proportions"
+                f"has a spacing of {numbers_in_words(self.spacing_mm)} mm; no scanner of a body goes below "
+                f"{SMALLEST_MM:g} or above {LARGEST_MM:g} mm, so the unit is wrong. For small specimens store all images "
+                "of the data set in another unit: nnU-Net needs only their proportions"
             )
         if abs(np.linalg.det(self.directions)) < SMALLEST_CELL:
             return "has axes that lie in one plane"
@@ -83,16 +83,16 @@ class Geometry:
         if len(self.spacing_mm) != len(other.spacing_mm):
             return f"{len(self.spacing_mm)} dimensions, {{other}} {len(other.spacing_mm)}"
         if with_lengths and not np.allclose(self.spacing_mm, other.spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
-            return f"the spacing {shown(self.spacing_mm)}, {{other}} {shown(other.spacing_mm)}"
+            return f"the spacing {numbers_in_words(self.spacing_mm)}, {{other}} {numbers_in_words(other.spacing_mm)}"
         if not np.allclose(self.directions, other.directions, rtol=0, atol=DIRECTION_TOLERANCE):
-            return f"the direction {shown(self.directions)}, {{other}} {shown(other.directions)}"
+            return f"the direction {numbers_in_words(self.directions)}, {{other}} {numbers_in_words(other.directions)}"
         tolerance = ORIGIN_TOLERANCE * min(self.spacing_mm.min(), other.spacing_mm.min())
         if not np.allclose(self.origin_mm, other.origin_mm, rtol=0, atol=tolerance):
-            return f"the origin {shown(self.origin_mm)}, {{other}} {shown(other.origin_mm)}"
+            return f"the origin {numbers_in_words(self.origin_mm)}, {{other}} {numbers_in_words(other.origin_mm)}"
         return ""
 
 
-def shown(values: Sequence[float] | np.ndarray) -> str:
+def numbers_in_words(values: Sequence[float] | np.ndarray) -> str:
     """Numbers of a geometry in words, in the order of the axes of files: columns, rows, slices."""
     array = np.round(np.asarray(values, np.float64), 6) + 0.0
     return " x ".join(f"{value:g}" for value in array) if array.ndim == 1 else str(array.tolist())
@@ -109,5 +109,5 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any], with_lengths: b
         return geometries[0].difference(geometries[1], with_lengths)
     spacing, others = (np.asarray(properties["spacing"], np.float64) for properties in (one, other))
     if with_lengths and not np.allclose(spacing, others, rtol=SPACING_TOLERANCE, atol=0):
-        return f"the spacing {shown(spacing)}, {{other}} {shown(others)}"
+        return f"the spacing {numbers_in_words(spacing)}, {{other}} {numbers_in_words(others)}"
     return ""

@@ -16,7 +16,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
 from nnunet_diffusion_ensemble.images.containers import PROBLEMS
-from nnunet_diffusion_ensemble.images.geometry import LARGEST_MM, Geometry, difference, shown
+from nnunet_diffusion_ensemble.images.geometry import LARGEST_MM, Geometry, difference, numbers_in_words
 from nnunet_diffusion_ensemble.images.nifti import NOT_FINITE, nifti_problem
 from nnunet_diffusion_ensemble.system.messages import in_one_line
 
@@ -109,7 +109,7 @@ def read_segmentation(reader: BaseReaderWriter, file: Path) -> tuple[np.ndarray,
 
 def _read(read: Any, file: Path, arguments: tuple) -> tuple[np.ndarray, Properties]:
     check_file(file)
-    with told(file), silent():
+    with told(file), without_prints():
         voxels, properties = read(*arguments)
     if voxels.size == 0:
         raise ImageError([file], "holds no voxels")
@@ -139,7 +139,7 @@ def _spacing_problem(properties: Mapping[str, Any]) -> str:
     """Of a picture, whose spacing may have come from a JSON file and any unit."""
     spacing = np.asarray(properties["spacing"], np.float64)
     is_possible = np.isfinite(spacing).all() and (spacing > 0).all()
-    return "" if is_possible else f"has a spacing of {shown(spacing)}; each must be above 0"
+    return "" if is_possible else f"has a spacing of {numbers_in_words(spacing)}; each must be above 0"
 
 
 def size(voxels: np.ndarray) -> str:
@@ -180,7 +180,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[None]:
+def without_prints() -> Iterator[None]:
     """Keeps what readers print and log to themselves: what matters of it is raised."""
     logger = logging.getLogger("tifffile")
     before = logger.disabled
@@ -200,7 +200,7 @@ def choose_reader(dataset_json: Mapping[str, Any], examples: Sequence[Path]) -> 
     """
     content = dict(dataset_json)
     for example in (*map(str, examples[:MOST_EXAMPLES]), None):  # the first may be one that cannot be read
-        with silent(), contextlib.suppress(RuntimeError):
+        with without_prints(), contextlib.suppress(RuntimeError):
             return determine_reader_writer_from_dataset_json(content, example, verbose=False)()
     raise ValueError(
         f"nnU-Net has no reader for files that end in {content['file_ending']}; correct file_ending in dataset.json"

@@ -99,7 +99,7 @@ def find_nnunetv2() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def check(nnunetv2_folder: Path | None = None) -> list[ShimStatus]:
+def shim_states(nnunetv2_folder: Path | None = None) -> list[ShimStatus]:
     """Return the state of each shim; `nnunetv2_folder` is by default that of the installed nnunetv2."""
     folder = nnunetv2_folder or find_nnunetv2()
     return [_status(shim, shim.path(folder)) for shim in SHIMS]
@@ -123,12 +123,12 @@ def register(nnunetv2_folder: Path | None = None) -> list[Path]:
         FileExistsError: A file that we did not write has the name of a shim.
         PermissionError: nnU-Net's folder is read-only; the message says what to do instead.
     """
-    return _replace_shims(check(nnunetv2_folder), [shim.content() for shim in SHIMS])
+    return _replace_shims(shim_states(nnunetv2_folder), [shim.content() for shim in SHIMS])
 
 
 def unregister(nnunetv2_folder: Path | None = None) -> list[Path]:
     """Remove both shims, or neither; return the paths of those that were there. Raises as `register` does."""
-    return _replace_shims(check(nnunetv2_folder), [None for _ in SHIMS])
+    return _replace_shims(shim_states(nnunetv2_folder), [None for _ in SHIMS])
 
 
 def _replace_shims(found: list[ShimStatus], contents: list[bytes] | list[None]) -> list[Path]:
@@ -197,7 +197,7 @@ def look_up(shim: Shim, name: str) -> str:
 def run(check_only: bool = False, undo: bool = False) -> tuple[str, int]:
     """Do what `nnunet-diffusion register` was asked; return what to print and the exit status."""
     if check_only:
-        states = check()
+        states = shim_states()
         lines = [f"{status.state}: {status.path}" for status in states]
         if any(status.state != "current" for status in states):
             return "\n".join([*lines, "Run `nnunet-diffusion register` to have both current."]), 1

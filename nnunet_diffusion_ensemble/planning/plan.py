@@ -52,7 +52,7 @@ def plan(
         unlabelled: the data set has only `imagesUn`; plan for pretraining on it.
         denoiser: plan for this pretrained denoiser: a checkpoint, the name of a shipped one, or `LIBRARY:PATH` for
             one of another library.
-        verify: read every image first, and refuse what is wrong with the data set (docs/checks.md).
+        verify: read every image first, and refuse what is wrong with the data set.
 
     Returns:
         the name of the plans.
@@ -112,8 +112,7 @@ def _denoiser_planner(
 
     refuse_contradictions(options)
     pretrained = read_pretrained(denoiser_file(denoiser))
-    if not pretrained.is_trained:
-        raise ValueError(f"The denoiser in {pretrained.file} has never been trained: its weights are random.")
+    pretrained.refuse_untrained()
     planner = partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser))
     return planner, pretrained.settings, len(pretrained.patch_size)
 

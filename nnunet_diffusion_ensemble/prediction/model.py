@@ -28,6 +28,7 @@ from nnunet_diffusion_ensemble.denoiser.model import Denoiser, FrozenDenoiser
 from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
 from nnunet_diffusion_ensemble.nnunet.register import TRAINERS
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
@@ -175,8 +176,13 @@ def trainer_class(name: str) -> Any:
     Raises:
         ValueError: there is none, or it is a pretraining.
     """
-    if name.endswith("PretrainTrainer"):
+    found = _named_class(name)
+    if getattr(found, PRETRAINS, None) is not None:
         raise ValueError(f"{name} trains no segmentation. Name a model that learned from labels.")
+    return found
+
+
+def _named_class(name: str) -> Any:
     if name in TRAINERS:
         return pydoc.locate(f"{TRAINERS[name]}.{name}")
     try:
@@ -237,13 +243,13 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
     separate = _fitting_denoiser(denoiser, number_of_channels(dataset_json), configuration.patch_size)
     timesteps = _averaged_timesteps(network)
     module = TimestepChannels(network, with_timesteps=bool(timesteps))
-    predictor = nnUNetPredictor(
-        settings.tile_step_size,
-        use_mirroring=settings.use_mirroring,
-        perform_everything_on_device=settings.device == "cuda",
-        device=torch.device(settings.device),
-        allow_tqdm=False,
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # on a CPU it tells that it is none of CUDA's
+        predictor = nnUNetPredictor(
+            settings.tile_step_size,
+            use_mirroring=settings.use_mirroring,
+            device=torch.device(settings.device),
+            allow_tqdm=False,
+        )
     predictor.manual_initialization(
         module,
         plans,

@@ -88,7 +88,7 @@ def _is_list_of_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(case, str) for case in value)
 
 
-def describe(training: Sequence[str], validation: Sequence[str]) -> str:
+def split_in_words(training: Sequence[str], validation: Sequence[str]) -> str:
     """What a split of few cases means, for the log."""
     trains = f"Trains on {', '.join(training)}"
     if validation:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.training.continuing import (
     EARLIER,
@@ -30,7 +31,7 @@ from nnunet_diffusion_ensemble.training.processes import (
     from_first_process,
     seeded_generator,
 )
-from nnunet_diffusion_ensemble.training.splits import FOLDS_OF_NNUNET, describe, prepare_splits
+from nnunet_diffusion_ensemble.training.splits import FOLDS_OF_NNUNET, prepare_splits, split_in_words
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
 SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
@@ -39,11 +40,15 @@ SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
 class DiffusionTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the settings of the method and without deep supervision.
 
+    Attributes:
+        pretrains: for a pretraining what it pretrains, see `nnunet.pretrainings`. Subclasses pretrain the same.
+
     Raises:
         ValueError: if the plans were not made by `DiffusionEnsemblePlanner`.
         NotImplementedError: for a cascade.
     """
 
+    pretrains: ClassVar[str | None] = None
     dataset_class: Any
     is_ddp: bool
     network: Any
@@ -134,7 +139,7 @@ class DiffusionTrainer(nnUNetTrainer):
         from_first_process(lambda: prepare_splits(folder, cases, int(self.fold)))
         training, validation = super().do_split()
         if len(cases) < FOLDS_OF_NNUNET or not validation:
-            self.print_to_log_file(describe(training, validation))
+            self.print_to_log_file(split_in_words(training, validation))
         return training, validation
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
@@ -212,7 +217,7 @@ class DiffusionTrainer(nnUNetTrainer):
         super().on_train_epoch_end([{"loss": loss} for loss in losses])
 
     def checkpoint(self) -> dict[str, Any]:
-        """nnU-Net's checkpoint, as its own trainer writes it."""
+        """nnU-Net's checkpoint, as its own trainer writes it, and what is pretrained."""
         return {
             "network_weights": self.plain_network.state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
@@ -222,6 +227,7 @@ class DiffusionTrainer(nnUNetTrainer):
             "current_epoch": self.current_epoch + 1,
             "init_args": self.my_init_kwargs,
             "trainer_name": self.__class__.__name__,
+            PRETRAINS: self.pretrains,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
 

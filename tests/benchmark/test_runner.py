@@ -14,7 +14,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from stock_prediction import stock
 
 from nnunet_diffusion_ensemble.benchmark import runner
-from nnunet_diffusion_ensemble.benchmark.progress import Progress
+from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress
 from nnunet_diffusion_ensemble.benchmark.results import ResultFolder, read_results
 from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark, work_to_do
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
@@ -101,9 +101,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     shutil.rmtree(tmp_path / "out")
     counted["cases"].clear()
 
-    told: list[Progress] = []
+    told: list[BenchmarkProgress] = []
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: BenchmarkProgress) -> None:
         told.append(progress)
         if len(told) == 4:  # the first case is predicted
             raise KeyboardInterrupt
@@ -219,7 +219,7 @@ def test_a_mistake_in_the_file_ends_the_command_with_status_2(tmp_path: Path, ca
     (tmp_path / "mine.yaml").write_text("models: []\n")
     assert main(["benchmark", str(tmp_path / "mine.yaml")]) == 2
     printed = capsys.readouterr().err
-    assert "line 1, column 9: models must be at least one; got an empty list" in printed
+    assert "line 1, column 9: models must be a list of one or more, each an object with name, folder" in printed
     assert "Traceback" not in printed
 
 
@@ -237,7 +237,7 @@ def test_a_model_at_work_elsewhere_is_waited_for_and_not_done_twice(
     other.acquire()
     seen: list[list] = []
 
-    def report(progress: Progress) -> None:
+    def report(progress: BenchmarkProgress) -> None:
         if progress.step == "waiting":
             seen.append(list(counted["models"]))
             other.release()
