@@ -16,7 +16,8 @@ PACKAGE = "nnunet_diffusion_ensemble"
 # From the top floor down; parts of one floor do not know each other.
 FLOORS = (
     ("cli",),
-    ("api", "demo"),
+    ("api", "demo", "distillation"),
+    ("self_training",),
     ("report",),
     ("statistics", "study"),
     ("benchmark",),

@@ -10,6 +10,7 @@ from nnunet_diffusion_ensemble.cli import (
     benchmark,
     convert,
     demo,
+    distil,
     export,
     few_label,
     plan,
@@ -18,6 +19,7 @@ from nnunet_diffusion_ensemble.cli import (
     register,
     report,
     sample,
+    self_train,
     train,
 )
 from nnunet_diffusion_ensemble.system.child_processes import INTERRUPTED
@@ -31,6 +33,8 @@ COMMANDS = {
     "predict": predict,
     "sample": sample,
     "export": export,
+    "self-train": self_train,
+    "distil": distil,
     "benchmark": benchmark,
     "report": report,
     "few-label": few_label,

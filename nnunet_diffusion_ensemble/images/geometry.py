@@ -66,8 +66,8 @@ class Geometry:
         if not ((lengths >= SMALLEST_MM) & (lengths <= LARGEST_MM)).all():
             return (
                 f"has a spacing of {numbers_in_words(self.spacing_mm)} mm; no scanner of a body goes below "
-                f"{SMALLEST_MM:g} or above {LARGEST_MM:g} mm, so the unit is wrong. For small specimens store all images "
-                "of the data set in another unit: nnU-Net needs only their proportions"
+                f"{SMALLEST_MM:g} or above {LARGEST_MM:g} mm, so the unit is wrong. For small specimens store all "
+                "images of the data set in another unit: nnU-Net needs only their proportions"
             )
         if abs(np.linalg.det(self.directions)) < SMALLEST_CELL:
             return "has axes that lie in one plane"

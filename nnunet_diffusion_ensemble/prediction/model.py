@@ -87,15 +87,8 @@ class TrainedModel:
 
     @property
     def regions(self) -> dict[str, tuple[int, ...]]:
-        """Names of the network's classes or regions, in the order of its channels, with the labels of each."""
-        described = {
-            name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
-            for name, value in self.labels.label_dict.items()
-            if name != "ignore"
-        }
-        if self.labels.has_regions:
-            return {name: values for name, values in described.items() if set(values) != {0}}
-        return dict(sorted(described.items(), key=lambda item: item[1]))
+        """`named_regions` of the network's channels."""
+        return named_regions(self.labels)
 
     def logits(self, image: Tensor) -> Tensor:
         """Blended log-probabilities (regions: logits) of a preprocessed image (channels, *space).
@@ -143,6 +136,18 @@ class TrainedModel:
     def _error_of(self, denoiser: Denoiser, image: Tensor) -> dict[int, float]:
         patch_size = self.predictor.configuration_manager.patch_size
         return denoising_error(denoiser.to(self.predictor.device), image, patch_size)
+
+
+def named_regions(labels: LabelManager) -> dict[str, tuple[int, ...]]:
+    """Names of a network's classes or regions, in the order of its channels, with the labels of each."""
+    described = {
+        name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
+        for name, value in labels.label_dict.items()
+        if name != "ignore"
+    }
+    if labels.has_regions:
+        return {name: values for name, values in described.items() if set(values) != {0}}
+    return dict(sorted(described.items(), key=lambda item: item[1]))
 
 
 def _read_json(file: Path) -> dict[str, Any]:

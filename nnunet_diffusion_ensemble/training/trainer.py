@@ -11,7 +11,6 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
-from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
@@ -30,6 +29,7 @@ from nnunet_diffusion_ensemble.training.processes import (
     drawn_in_blocks,
     from_first_process,
     seeded_generator,
+    without_wrappers,
 )
 from nnunet_diffusion_ensemble.training.splits import FOLDS_OF_NNUNET, prepare_splits, split_in_words
 
@@ -148,8 +148,7 @@ class DiffusionTrainer(nnUNetTrainer):
     @property
     def plain_network(self) -> Any:
         """The network without the wrappers of DDP and torch.compile."""
-        network = self.network.module if self.is_ddp else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
+        return without_wrappers(self.network)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision: what the plans name, else nnU-Net's choice, which is float16 on CUDA."""
