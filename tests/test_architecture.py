@@ -26,7 +26,7 @@ FLOORS = (
     ("training",),
     ("planning",),
     ("augmentation", "data", "network"),
-    ("denoiser",),
+    ("denoiser", "images"),
     ("nnunet",),
     ("method",),
     ("system",),

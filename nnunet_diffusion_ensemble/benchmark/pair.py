@@ -11,7 +11,6 @@ from typing import Any
 
 from nnunet_diffusion_ensemble.benchmark.domains import Domain
 from nnunet_diffusion_ensemble.benchmark.models import Run
-from nnunet_diffusion_ensemble.benchmark.records import as_written, read_record, stamps, what_changed, write_record
 from nnunet_diffusion_ensemble.benchmark.results import (
     CALIBRATION,
     CALIBRATION_COLUMNS,
@@ -21,15 +20,16 @@ from nnunet_diffusion_ensemble.benchmark.results import (
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.evaluation.calibration import Reliability
-from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, FailedCase, evaluate_folder
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.summary import write_summary
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel
-from nnunet_diffusion_ensemble.prediction.predict import predict_cases, prediction_settings
+from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict_cases, prediction_settings
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.records import as_written, read_record, stamps, what_changed, write_record
 
-PREDICTED_FROM, EVALUATED_FROM = "predicted_from.json", "evaluated_from.json"
+PREDICTED_FROM, EVALUATED_FROM, FAILED = "predicted_from.json", "evaluated_from.json", "failed_cases.json"
 SUMMARY = "summary.json"
 IMAGES = "images"
 
@@ -58,9 +58,19 @@ class Pair:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its tables are there, made from what is there now."""
+        """Whether its tables are there, made from what is there now, with all cases."""
+        return self.has_tables and not self.failed
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether its tables are there, made from what is there now; cases may have failed."""
         tables = (self.folder / RESULTS, self.folder / CALIBRATION, self.prediction / SUMMARY)
         return self.evaluated_from == read_record(self.folder / EVALUATED_FROM) and all(map(Path.is_file, tables))
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Cases that could not be predicted or evaluated when that was last tried, and why."""
+        return read_record(self.folder / FAILED) or {}
 
     @cached_property
     def predicted_from(self) -> dict[str, Any]:
@@ -121,22 +131,46 @@ class Pair:
         return PredictionFolder(self.prediction, self.run.dataset_json["file_ending"], self.run.reader_writer())
 
     def predict(self, model: TrainedModel) -> Iterator[str]:
-        """Predicts the cases that are missing; yields their names, and of others as well."""
+        """Predicts the cases that are missing; yields their names, and of others as well.
+
+        Cases that fail are noted in `failed`, if the specification says `skip`.
+        """
         cases = {name: case.images for name, case in self.domain.cases.items()}
-        how = self.predicted_from["settings"]
-        for case in predict_cases(model, cases, self.prediction, how, True, with_denoising_error=False):
-            yield case.scores.case
+        how, failed = self.predicted_from["settings"], dict[str, str]()
+        (self.folder / FAILED).unlink(missing_ok=True)
+        for case in predict_cases(model, cases, self.prediction, how, True, False, self.spec.on_problem):
+            if isinstance(case, LeftOut):
+                failed[case.name] = case.problem
+            yield case.name if isinstance(case, LeftOut) else case.scores.case
+        self._note_failed(failed)
+
+    def _note_failed(self, failed: Mapping[str, str]) -> None:
+        if failed:
+            write_record(self.folder / FAILED, failed)
 
     def evaluate(self) -> Iterator[str]:
-        """Evaluates all cases and writes the tables; yields the cases' names."""
+        """Evaluates all cases but the failed ones and writes the tables; yields the cases' names.
+
+        Raises:
+            ValueError: all have failed.
+        """
         (self.folder / EVALUATED_FROM).unlink(missing_ok=True)
-        references = {name: case.reference for name, case in self.domain.cases.items()}
+        failed = self.failed
+        references = {name: case.reference for name, case in self.domain.cases.items() if name not in failed}
+        if not references:
+            raise ValueError(f"none of {len(failed)} case(s) could be predicted: {next(iter(failed.values()))}")
         settings = EvaluationSettings(**{name: getattr(self.spec, name) for name in EvaluationSettings.model_fields})
         dataset_json, reader_writer = self.run.dataset_json, self.run.reader_writer()
         evaluated: list[EvaluatedCase] = []
         sums: dict[str, Reliability] = {}
         with _table(self.folder / RESULTS, RESULT_COLUMNS) as write:
-            for case in evaluate_folder(self.prediction, references, dataset_json, reader_writer, settings):
+            for case in evaluate_folder(
+                self.prediction, references, dataset_json, reader_writer, settings, self.spec.on_problem
+            ):
+                if isinstance(case, FailedCase):
+                    failed[case.case] = case.problem
+                    yield case.case
+                    continue
                 write(self._scores(case))
                 for label, part in case.reliability.items():
                     sums[label] = sums.get(label, Reliability()) + part
@@ -144,6 +178,9 @@ class Pair:
                 yield case.case
         with _table(self.folder / CALIBRATION, CALIBRATION_COLUMNS) as write:
             write({**self._row, "label": label, **row} for label, part in sums.items() for row in part.rows())
+        if not evaluated:
+            raise ValueError(f"none of {len(failed)} case(s) could be evaluated: {next(iter(failed.values()))}")
+        self._note_failed(failed)
         write_summary(self.prediction / SUMMARY, evaluated)
         write_record(self.folder / EVALUATED_FROM, self.evaluated_from)
 

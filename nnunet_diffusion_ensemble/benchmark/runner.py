@@ -50,8 +50,8 @@ def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
             write_spec(spec, output.spec_file)
     work = _Work(spec, report, checked.pairs(spec))
     work.finish_all()
-    pairs = [pair for group in work.groups for pair in group if pair.is_finished]
-    problems = checked.problems + work.failures
+    pairs = [pair for group in work.groups for pair in group if pair.has_tables]
+    problems = checked.problems + work.failures + [problem for pair in pairs for problem in _failed_cases(pair)]
     if not pairs:
         refuse(problems, "Nothing could be tested")
     with _alone(output.folder):
@@ -76,6 +76,14 @@ def work_to_do(spec: BenchmarkSpec, report: Report = silent) -> Iterator[str]:
         yield f"{pair.title}: {state}"
     for problem in checked.problems:
         yield f"{problem.action}: {problem}"
+
+
+def _failed_cases(pair: Pair) -> Iterator[Problem]:
+    """Each case of a pair that was left out of its tables."""
+    for case, text in pair.failed.items():
+        yield Problem(
+            f"{where(pair.run.model, pair.run.seed)}: {text}", pair.run.model.name, pair.domain.spec.name, case
+        )
 
 
 @dataclass
@@ -127,6 +135,8 @@ class _Work:
         for step, cases in (("predicting", pair.predict(model)), ("evaluating", pair.evaluate())):
             for done, _ in enumerate(cases, start=1):
                 self._tell(step, pair.title, done, total)
+        for problem in _failed_cases(pair):
+            self._tell("evaluating", pair.title, total, total, note=f"{problem.action}: {problem}")
 
     def _fail(self, pair: Pair, error: Exception) -> None:
         if self.spec.on_problem == "refuse":

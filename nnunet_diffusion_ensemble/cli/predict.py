@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
+from nnunet_diffusion_ensemble.cli.argument_types import fold
+
 HELP = "nnU-Net's prediction with probability, entropy, timesteps, a score for unusual images"
 
 
@@ -16,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", type=Path, required=True, metavar="OUTPUT", help="folder to write")
     add_model_arguments(parser)
     parser.add_argument("--continue_prediction", "--c", action="store_true", help="leave out cases that are there")
+    parser.add_argument(
+        "--on-problem",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="about images that cannot be predicted: predict none, or leave them out and count them (%(default)s)",
+    )
     parser.add_argument(
         "--denoiser",
         help="measure the denoising error of this pretrained denoiser: checkpoint, or name of a shipped one",
@@ -37,23 +45,25 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-device", default="cuda", help="cuda, cpu or mps (cuda)")
 
 
-def fold(text: str) -> int | str:
-    if text != "all" and not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a number or all, got {text}")
-    return text if text == "all" else int(text)
-
-
 def run(args: argparse.Namespace) -> int:
     """Predicts, with a line for each case."""
-    from nnunet_diffusion_ensemble.prediction.folder import TABLE
-    from nnunet_diffusion_ensemble.prediction.predict import predict
+    from nnunet_diffusion_ensemble.prediction.folder import SETTINGS, TABLE
+    from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict
 
     settings, model = prediction_settings(args), model_folder(args)
-    for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction):
+    left_out = num_cases = 0
+    for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction, args.on_problem):
+        if isinstance(case, LeftOut):
+            print(f"{'Left out' if case.is_problem else 'Not looked at'}: {case}", flush=True)
+            left_out += case.is_problem
+            continue
+        num_cases += 1
         values = (("entropy", case.scores.entropy), ("denoising error", case.scores.denoising_error))
         known = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
         print(f"{case.position}/{case.total} {case.scores.case}: {known if case.is_new else 'is there'}", flush=True)
     print(f"Wrote {args.o / TABLE}")
+    if left_out:
+        print(f"Predicted {num_cases} case(s), left out {left_out}: see {args.o / SETTINGS}")
     return 0
 
 

@@ -4,7 +4,6 @@ Each case becomes `CASE.b2nd` (image), `CASE_seg.b2nd` (-1 outside the nonzero r
 `CASE.pkl`, which is written last and records what the case was made from: a case is complete when that record holds.
 """
 
-import gzip
 import hashlib
 import json
 import logging
@@ -22,20 +21,20 @@ from typing import TypeVar
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle, write_pickle
 from nnunetv2.configuration import default_num_processes
-from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
+from nnunet_diffusion_ensemble.images.reading import FLAT_IN_3D, ImageError, is_flat, read_images, refuse_other_channels
 from nnunet_diffusion_ensemble.nnunet.raw_cases import (
     UNLABELLED_IMAGES,
     find_unlabelled_cases,
     number_of_channels,
     refuse_labelled_names,
 )
-from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.messages import in_one_line, raise_listing
 from nnunet_diffusion_ensemble.system.workers import die_with_parent
 
 RECORD = "unlabelled_source"
@@ -126,28 +125,19 @@ def _remove_other_cases(folder: Path, cases: Collection[str]) -> None:
 # Preprocessing one case
 
 
-def read_images(reader: type[BaseReaderWriter], images: list[Path]) -> tuple[np.ndarray, dict]:
-    """Reads a case as nnU-Net does, but refuses half a `.nii.gz`, the rest of which SimpleITK fills with zeros."""
-    for path in images:
-        if path.suffix == ".gz":
-            with gzip.open(path) as stream:
-                while stream.read(2**20):
-                    pass
-    return reader().read_images([str(path) for path in images])
-
-
 def _run_case(job: PreprocessingJob, images: list[Path]) -> tuple[np.ndarray, np.ndarray, dict]:
     """The preprocessor's `run_case` without a segmentation, with the channels counted after reading."""
-    data, properties = read_images(job.plans.image_reader_writer_class, images)
+    data, properties = read_images(job.plans.image_reader_writer_class(), images)
     expected = number_of_channels(job.dataset_json)
-    if len(data) != expected:
-        raise ValueError(f"{len(data)} channel(s) were read, dataset.json has {expected} channel_names")
+    refuse_other_channels(data, images, expected, f"dataset.json has {expected} in channel_names")
+    if is_flat(data, properties) and len(job.configuration.spacing) == 3:
+        raise ImageError(images, FLAT_IN_3D)
     preprocessor = job.configuration.preprocessor_class(verbose=False)
     data, mask, properties = preprocessor.run_case_npy(
         data, None, properties, job.plans, job.configuration, job.dataset_json
     )
     if not np.isfinite(data).all():
-        raise ValueError("NaN or infinite values after preprocessing; are there any in the image?")
+        raise ImageError(images, "give NaN or infinite values in preprocessing")
     return data.astype(np.float32, copy=False), mask.astype(np.int16, copy=False), properties
 
 
@@ -175,28 +165,15 @@ def _save_case(
         Path(written + ending).replace(final + ending)
 
 
-def what_is_wrong(reader: type[BaseReaderWriter], images: list[Path], error: Exception) -> str:
-    """An error in words, with the files that cannot be read on their own; all files of the case if each can."""
-
-    def is_readable(path: Path) -> bool:
-        try:
-            read_images(reader, [path])
-        except Exception:
-            return False
-        return True
-
-    names = ", ".join(path.name for path in [path for path in images if not is_readable(path)] or images)
-    reason = " ".join(str(error).split()) or "not readable together; have all channels the same shape and spacing?"
-    return f"{names}: {reason}"
-
-
 def _preprocess_case(job: PreprocessingJob, case: str, images: list[Path]) -> str | None:
     """Preprocesses and saves a case; returns what is wrong with its files, if anything."""
     try:
         source = _source_state(case, images)
         preprocessed = _run_case(job, images)
-    except Exception as error:  # readers raise errors of any kind
-        return what_is_wrong(job.plans.image_reader_writer_class, images, error)
+    except ImageError as error:
+        return error.short
+    except Exception as error:  # of preprocessing
+        return ImageError(images, f"cannot be preprocessed ({in_one_line(error)})").short
     try:
         _save_case(job, case, source, preprocessed)
     except Exception as error:

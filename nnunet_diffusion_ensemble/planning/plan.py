@@ -18,9 +18,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.data.fingerprint import has_unlabelled_fingerprint
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled
+from nnunet_diffusion_ensemble.data.verify import verify_dataset
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file, names_library, source_for_plans
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_dataset_json, refuse_missing_labels
+from nnunet_diffusion_ensemble.nnunet.dataset_problems import refuse_json_problems
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner
 from nnunet_diffusion_ensemble.planning.unlabelled import UnlabelledPlanner, unlabelled_fingerprint
@@ -37,6 +39,7 @@ def plan(
     clean: bool = False,
     unlabelled: bool = False,
     denoiser: str | None = None,
+    verify: bool = True,
 ) -> str:
     """Extracts the fingerprint where it is missing and writes the plans.
 
@@ -49,6 +52,7 @@ def plan(
         unlabelled: the data set has only `imagesUn`; plan for pretraining on it.
         denoiser: plan for this pretrained denoiser: a checkpoint, the name of a shipped one, or `LIBRARY:PATH` for
             one of another library.
+        verify: read every image first, and refuse what is wrong with the data set.
 
     Returns:
         the name of the plans.
@@ -64,10 +68,13 @@ def plan(
     options.check_method(process, dimension)
     folder = Path(nnUNet_raw) / maybe_convert_to_dataset_name(dataset_id)
     dataset_json = read_dataset_json(folder)
+    refuse_json_problems(folder, dataset_json, needs_labels=False)
     if unlabelled:
         unlabelled_fingerprint(folder, dataset_json, num_processes, clean)
     else:
         refuse_missing_labels(folder, dataset_json)
+        if verify:
+            verify_dataset(folder, Path(nnUNet_preprocessed) / folder.name, dataset_json, num_processes)
         is_outdated = has_unlabelled_fingerprint(Path(nnUNet_preprocessed) / folder.name)
         extract_fingerprint_dataset(dataset_id, num_processes=num_processes, clean=clean or is_outdated, verbose=False)
     # nnU-Net sets torch's threads to this while it plans, and 0 crashes there.
@@ -75,7 +82,7 @@ def plan(
         os.environ["nnUNet_n_proc_DA"] = "1"
     _, identifier = plan_experiment_dataset(
         dataset_id,
-        partial(planner, options=options),  # type: ignore[arg-type]
+        partial(planner, options=options, verify=False),  # type: ignore[arg-type]
         options.gpu_memory_target_gb,
         overwrite_target_spacing=options.target_spacing,  # type: ignore[arg-type]
         overwrite_plans_name=plans_name,
@@ -110,8 +117,17 @@ def _denoiser_planner(
     return planner, pretrained.settings, len(pretrained.patch_size)
 
 
-def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, num_processes: int) -> bool:
+def preprocess(
+    dataset_id: int, configurations: Sequence[str], plans_name: str, num_processes: int, verify: bool = True
+) -> bool:
     """Preprocesses labelled cases (nnU-Net's preprocessing) and unlabelled ones.
+
+    Args:
+        dataset_id: number of the data set in `nnUNet_raw`.
+        configurations: of the plans.
+        plans_name: name of the plans.
+        num_processes: processes of each step.
+        verify: read every image first, as `plan` does, unless it did and they have not changed.
 
     Returns:
         whether the first configuration names a pretrained denoiser.
@@ -125,6 +141,9 @@ def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, 
     manager = PlansManager(_read_plans(folder / f"{plans_name}.json", configurations))
     methods = [DiffusionMethod.from_plans(manager.get_configuration(name).configuration) for name in configurations]
     if has_labels(load_json(str(folder / "dataset.json"))):
+        if verify:
+            raw = Path(nnUNet_raw) / folder.name
+            verify_dataset(raw, folder, read_dataset_json(raw), num_processes)
         preprocess_dataset(dataset_id, plans_name, tuple(configurations), (num_processes,))
     for configuration in configurations:
         preprocess_unlabelled(dataset_id, configuration, plans_name, num_processes)

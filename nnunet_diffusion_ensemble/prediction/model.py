@@ -61,6 +61,7 @@ class TrainedModel:
     """A model that is ready to predict.
 
     Attributes:
+        folder: where it was read from.
         predictor: nnU-Net's. It blends the channels of the network's prediction and then those of each timestep.
         module: what it runs.
         labels: what the channels of the network's prediction stand for.
@@ -68,6 +69,7 @@ class TrainedModel:
         separate_denoiser: the denoiser whose error is measured; None is that of the network.
     """
 
+    folder: Path
     predictor: nnUNetPredictor
     module: TimestepChannels
     labels: LabelManager
@@ -93,8 +95,26 @@ class TrainedModel:
 
         Returns:
             (1 + timesteps, classes, *space) in float16 on the CPU: the network's prediction, then each timestep's.
+
+        Raises:
+            ValueError: they are not finite.
         """
-        return self.predictor.predict_logits_from_preprocessed_data(image).unflatten(0, (1 + len(self.timesteps), -1))
+        try:
+            logits = self.predictor.predict_logits_from_preprocessed_data(image)
+        except RuntimeError as error:
+            if "Encountered inf" in str(error):  # nnU-Net's words
+                raise ValueError(self._not_finite) from error
+            raise
+        if not torch.isfinite(logits).all():
+            raise ValueError(self._not_finite)
+        return logits.unflatten(0, (1 + len(self.timesteps), -1))
+
+    @property
+    def _not_finite(self) -> str:
+        return (
+            f"The model in {self.folder} predicts NaN or infinite values for an image whose values are finite: its "
+            "training has diverged, or the image is far from those that it was trained on."
+        )
 
     def denoising_error(self, image: Tensor) -> dict[int, float]:
         """`denoising_error` of a preprocessed image, averaged over folds.
@@ -218,7 +238,7 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
         NotImplementedError: for a cascade.
     """
     plans, dataset_json = read_descriptions(folder)
-    checkpoints = [read_checkpoint(file) for file in checkpoint_files(folder, settings)]
+    checkpoints = [_with_finite_weights(read_checkpoint(file), file) for file in checkpoint_files(folder, settings)]
     trainer, configuration = _trainer_and_configuration(plans, checkpoints[0])
     labels = plans.get_label_manager(dataset_json)
     network = trainer.build_network_architecture(
@@ -248,7 +268,18 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
     predictor.label_manager = SimpleNamespace(
         num_segmentation_heads=(1 + len(timesteps)) * labels.num_segmentation_heads
     )
-    return TrainedModel(predictor, module, labels, timesteps, separate)
+    return TrainedModel(folder, predictor, module, labels, timesteps, separate)
+
+
+def _with_finite_weights(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:
+    weights = checkpoint["network_weights"]
+    broken = [name for name, values in weights.items() if not torch.isfinite(values).all()]
+    if broken:
+        raise ValueError(
+            f"{file} holds NaN or infinite weights ({broken[0]}{f' and {len(broken) - 1} more' * (len(broken) > 1)}): "
+            "the training of this model has diverged. Train it again, or use an earlier checkpoint."
+        )
+    return checkpoint
 
 
 def _fitting_denoiser(source: str | None, channels: int, patch_size: Sequence[int]) -> Denoiser | None:

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+from nnunet_diffusion_ensemble.images.reading import read_images, read_segmentation
 from nnunet_diffusion_ensemble.report.figures.contours import draw_contour
 from nnunet_diffusion_ensemble.self_training.image_rule import Verdict
 from nnunet_diffusion_ensemble.system.atomic import whole_file
@@ -81,9 +82,9 @@ def read_shown(
     verdict: Verdict, images: Sequence[Path], pseudo_label: Path, reader_writer: BaseReaderWriter, ignore_label: int
 ) -> Shown:
     """A case for a panel; of several channels the first one is shown."""
-    channels, properties = reader_writer.read_images(list(map(str, images)))
-    labels, _ = reader_writer.read_seg(str(pseudo_label))
-    return Shown(verdict, *flat(channels[0], labels[0], properties["spacing"], ignore_label))
+    channels, properties = read_images(reader_writer, images)
+    labels, _ = read_segmentation(reader_writer, pseudo_label)
+    return Shown(verdict, *flat(channels[0], labels, properties["spacing"], ignore_label))
 
 
 def write_picture(

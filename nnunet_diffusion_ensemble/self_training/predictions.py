@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
+from nnunet_diffusion_ensemble.images.maps import read_map
+from nnunet_diffusion_ensemble.images.reading import read_segmentation
 from nnunet_diffusion_ensemble.prediction.folder import PROBABILITY, PredictionFolder, folder_name
 from nnunet_diffusion_ensemble.prediction.model import named_regions, read_descriptions
 from nnunet_diffusion_ensemble.self_training.image_rule import Areas, Candidate, area_shares
@@ -53,14 +53,14 @@ class Predictions:
 
     def segmentation(self, case: str) -> tuple[np.ndarray, dict[str, Any]]:
         """(slices, rows, columns), and its properties for nnU-Net's writer."""
-        labels, properties = self.reader_writer.read_seg(str(self.folder / f"{case}{self.dataset_json['file_ending']}"))
-        return labels[0], properties
+        return read_segmentation(self.reader_writer, self.folder / f"{case}{self.dataset_json['file_ending']}")
 
     def probabilities(self, case: str) -> np.ndarray:
         """(classes or regions, slices, rows, columns), between 0 and 1."""
         ending = self._target.map_ending
         folders = [folder_name(i, name) for i, name in enumerate(self.regions)]
-        return np.stack([_read_map(self.folder / PROBABILITY / folder / f"{case}{ending}") for folder in folders])
+        files = [self.folder / PROBABILITY / folder / f"{case}{ending}" for folder in folders]
+        return np.stack([read_map(file, type(self.reader_writer).__name__) for file in files])
 
     def write_pseudo_label(self, case: str, file: Path, settings: SelfTrainingSettings, ignore_label: int) -> float:
         """Writes what a student is to learn of a case; returns the share of its pixels that are kept."""
@@ -76,14 +76,5 @@ class Predictions:
 
 def labelled_areas(file: Path, dataset_json: Mapping[str, Any], reader_writer: BaseReaderWriter) -> Areas:
     """What each label of a truly labelled case covers, of what is not ignored."""
-    labels, _ = reader_writer.read_seg(str(file))
-    return area_shares(labels[0], named_regions(label_manager(dataset_json)), dataset_json["labels"].get(IGNORE))
-
-
-def _read_map(file: Path) -> np.ndarray:
-    """As `write_image` wrote it, (slices, rows, columns)."""
-    if file.suffix == ".tif":
-        values = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-    else:
-        values = nibabel.Nifti1Image.from_filename(file).get_fdata(dtype=np.float32).T  # SimpleITK refuses some affines
-    return values[None] if values.ndim == 2 else values
+    labels, _ = read_segmentation(reader_writer, file)
+    return area_shares(labels, named_regions(label_manager(dataset_json)), dataset_json["labels"].get(IGNORE))

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_VARIABLE, external_folders
 from nnunet_diffusion_ensemble.prediction.model import read_model
-from nnunet_diffusion_ensemble.prediction.predict import predict_cases, prediction_settings
+from nnunet_diffusion_ensemble.prediction.predict import PredictedCase, predict_cases, prediction_settings
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.self_training.dataset import StudentDataset
 from nnunet_diffusion_ensemble.self_training.images import Cases
@@ -64,6 +64,7 @@ class NnunetWork:
         how = prediction_settings(teacher.folder, teacher.settings)
         start = monotonic()
         for case in predict_cases(model, cases, folder, how, continue_prediction=True, with_denoising_error=False):
+            assert isinstance(case, PredictedCase)  # what cannot be predicted is an error
             text = f"case {case.position}/{case.total}  {bar(case.position, case.total)}"
             self.screen.status(text, monotonic() - start)
 

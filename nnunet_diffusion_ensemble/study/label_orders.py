@@ -16,9 +16,8 @@ from pydantic import ConfigDict, Field
 from nnunet_diffusion_ensemble.system.allowed import WORDS
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.settings import Listed, Settings, Text
+from nnunet_diffusion_ensemble.training.splits import FOLDS_OF_NNUNET, SPLITS
 
-SPLITS = "splits_final.json"
-FOLDS_OF_NNUNET = 5
 HELD_OUT_SEED = 12345  # the held-out cases are the same for all seeds
 FORMAT = '{"seeds": {"0": {"train_order": ["CASE", ...]}, ...}}, optionally with "in_domain_test": ["CASE", ...]'
 

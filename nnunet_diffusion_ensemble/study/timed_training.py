@@ -16,6 +16,7 @@ from pydantic import Field
 
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.settings import Count, Positive, Settings
+from nnunet_diffusion_ensemble.training.splits import prepare_splits
 
 LENGTH_FILE = "training_length.json"
 WARM_UP_ITERATIONS, MEASURED_ITERATIONS = 2, 20
@@ -59,7 +60,7 @@ class Fold:
 
     dataset: str
     configuration: str
-    fold: int
+    fold: int | str
     trainer: str
     plans: str
     device: str = "cuda"
@@ -96,6 +97,7 @@ def train_for(fold: Fold, limit: TimeBudget, continue_training: bool = False) ->
     if limit.clock == "cpu":
         os.environ["nnUNet_n_proc_DA"] = "0"
     trainer = fold.make_trainer(continue_training)
+    check_split(trainer)
     folder = Path(trainer.output_folder)
     length = read_length(folder, limit) if continue_training else None
     if length is None:
@@ -106,6 +108,28 @@ def train_for(fold: Fold, limit: TimeBudget, continue_training: bool = False) ->
     trainer.print_to_log_file(f"{length.epochs} epochs of {length.iterations_per_epoch} iterations fit into {limit}.")
     maybe_load_checkpoint(trainer, continue_training, validation_only=False)
     trainer.run_training()
+
+
+def check_split(trainer: Any) -> None:
+    """Makes the split of few labelled cases, for trainers of nnU-Net too, which cannot.
+
+    Raises:
+        ValueError: the splits file is malformed, or no case is left for the validation that a trainer of nnU-Net needs.
+    """
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+    from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
+
+    if trainer.fold == "all" or isinstance(trainer, DiffusionTrainer):
+        return
+    folder = trainer.preprocessed_dataset_folder
+    cases = infer_dataset_class(folder).get_identifiers(folder)
+    prepare_splits(Path(trainer.preprocessed_dataset_folder_base), cases, trainer.fold)
+    if not trainer.do_split()[1]:
+        raise ValueError(
+            f"{type(trainer).__name__} needs a case to validate on, and fold {trainer.fold} has none. Train fold all, "
+            "or one of our trainers, which can do without."
+        )
 
 
 def read_length(folder: Path, limit: TimeBudget) -> TrainingLength | None:

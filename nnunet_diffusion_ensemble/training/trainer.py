@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
@@ -26,9 +27,11 @@ from nnunet_diffusion_ensemble.training.processes import (
     BatchShare,
     device_of_process,
     drawn_in_blocks,
+    from_first_process,
     seeded_generator,
     without_wrappers,
 )
+from nnunet_diffusion_ensemble.training.splits import FOLDS_OF_NNUNET, prepare_splits, split_in_words
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
 SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
@@ -46,6 +49,7 @@ class DiffusionTrainer(nnUNetTrainer):
     """
 
     pretrains: ClassVar[str | None] = None
+    dataset_class: Any
     is_ddp: bool
     network: Any
 
@@ -120,6 +124,23 @@ class DiffusionTrainer(nnUNetTrainer):
             axes = self.method.mirror_axes
             self.inference_allowed_mirroring_axes = axes or None
         return (*others, axes)
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's, of a splits file that is checked; with fewer than five cases each validates once.
+
+        Raises:
+            ValueError: the file is malformed or does not fit, see `prepare_splits`.
+        """
+        if self.fold == "all":
+            return super().do_split()
+        self.dataset_class = self.dataset_class or infer_dataset_class(self.preprocessed_dataset_folder)
+        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        folder = Path(self.preprocessed_dataset_folder_base)
+        from_first_process(lambda: prepare_splits(folder, cases, int(self.fold)))
+        training, validation = super().do_split()
+        if len(cases) < FOLDS_OF_NNUNET or not validation:
+            self.print_to_log_file(split_in_words(training, validation))
+        return training, validation
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """There is no deep supervision to switch."""
