@@ -35,6 +35,7 @@ from nnunet_diffusion_ensemble.nnunet.raw_cases import (
     number_of_channels,
     refuse_labelled_names,
 )
+from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.messages import raise_listing
 from nnunet_diffusion_ensemble.system.workers import die_with_parent
 
@@ -116,11 +117,17 @@ def _case_of(file_name: str) -> str | None:
     return file_name.removesuffix(endings[0]) if endings else None
 
 
-def _remove_other_cases(folder: Path, cases: Collection[str]) -> None:
-    for path in folder.iterdir():
-        case = _case_of(path.name)
-        if case is not None and case not in cases:
-            path.unlink()
+def _other_files(folder: Path, cases: Collection[str]) -> list[Path]:
+    """Those of other cases, and what a kill left half-written."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.name == IN_PROGRESS or ((case := _case_of(path.name)) is not None and case not in cases)
+    ]
+
+
+def _incomplete(job: PreprocessingJob, cases: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    return {case: images for case, images in cases.items() if not _is_complete(job, case, _source_state(case, images))}
 
 
 # Preprocessing one case
@@ -317,10 +324,26 @@ def preprocess_unlabelled(
     cases = find_unlabelled_cases(raw_dataset_folder, job.dataset_json)
     refuse_labelled_names(raw_dataset_folder, job.dataset_json, cases)
 
-    _remove_other_cases(job.folder, cases)
-    shutil.rmtree(job.folder / IN_PROGRESS, ignore_errors=True)
-    todo = {case: images for case, images in cases.items() if not _is_complete(job, case, _source_state(case, images))}
+    todo = _incomplete(job, cases)
     logger.info("%d unlabelled images in %s, %d to preprocess", len(cases), raw_dataset_folder, len(todo))
+    if todo or _other_files(job.folder, cases):
+        with alone_in(job.folder, wait=True):  # trainings of several folds may begin at once
+            _bring_up_to_date(job, cases, todo, num_processes, raw_dataset_folder / UNLABELLED_IMAGES, show_progress_bar)
+    return job.folder
+
+
+def _bring_up_to_date(
+    job: PreprocessingJob,
+    cases: dict[str, list[Path]],
+    todo: dict[str, list[Path]],
+    num_processes: int | None,
+    source: Path,
+    show_progress_bar: bool,
+) -> None:
+    """Preprocesses what another process has not done meanwhile; removes what belongs to no case."""
+    for path in _other_files(job.folder, cases):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    todo = _incomplete(job, todo)
     if todo:
         (job.folder / IN_PROGRESS).mkdir()
         workers = default_num_processes if num_processes is None else num_processes
@@ -331,6 +354,5 @@ def preprocess_unlabelled(
             disable=not show_progress_bar,
         ) as progress:
             problems = _preprocess_cases(job, todo, workers, progress)
-        raise_listing(f"Repair or remove these in {raw_dataset_folder / UNLABELLED_IMAGES}:", problems)
+        raise_listing(f"Repair or remove these in {source}:", problems)
         shutil.rmtree(job.folder / IN_PROGRESS)
-    return job.folder

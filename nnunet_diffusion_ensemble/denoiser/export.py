@@ -11,6 +11,7 @@ from nnunet_diffusion_ensemble.denoiser.folding import folded_weights
 from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser, read_pretrained
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.guard import alone_at
 
 FOLDED = "nnunet-diffusion export --timestep"  # as the trainer: nnU-Net does not read it, our errors name it
 
@@ -71,7 +72,7 @@ def _write(output: Path, denoiser: PretrainedDenoiser, weights: Mapping[str, Ten
         "init_args": {"plans": _plans(denoiser), "configuration": denoiser.configuration_name},
         "trainer_name": trainer_name,
     }
-    with whole_file(output) as temporary:
+    with alone_at(output), whole_file(output) as temporary:
         torch.save(checkpoint, temporary)
 
 

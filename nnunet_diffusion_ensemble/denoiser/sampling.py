@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.guard import alone_at
 
 SMALLEST_SHOWN_PX = 128
 
@@ -69,5 +70,5 @@ def save_sample_grid(images: Tensor, file: Path) -> None:
     grid = np.zeros((rows * columns, *grey.shape[1:]), np.uint8)
     grid[: len(grey)] = grey
     grid = grid.reshape(rows, columns, *grey.shape[1:]).swapaxes(1, 2).reshape(rows * grey.shape[1], -1)
-    with whole_file(file) as temporary:
+    with alone_at(file), whole_file(file) as temporary:
         imageio.imwrite(temporary, grid, extension=".png")

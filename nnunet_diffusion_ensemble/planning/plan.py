@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_diffusion_ensemble.data.fingerprint import has_unlabelled_fingerprint
+from nnunet_diffusion_ensemble.data.fingerprint import FINGERPRINT, has_unlabelled_fingerprint
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file, names_library, source_for_plans
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_dataset_json, refuse_missing_labels
 from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner, PlanningOptions
 from nnunet_diffusion_ensemble.planning.unlabelled import UnlabelledPlanner, unlabelled_fingerprint
+from nnunet_diffusion_ensemble.system.guard import alone_at
 
 PLANS_NAME = "nnUNetDiffusionEnsemblePlans"
 
@@ -58,28 +60,33 @@ def plan(
     Raises:
         ValueError: options that contradict each other, a data set or a denoiser that does not fit.
         FileNotFoundError: no dataset.json, images or checkpoint.
+        AtWorkError: another process plans this data set.
     """
     planner: Callable[..., DiffusionEnsemblePlanner] = UnlabelledPlanner if unlabelled else DiffusionEnsemblePlanner
     if denoiser is not None:
         planner = _denoiser_planner(denoiser, options, target_spacing, unlabelled)
     folder = Path(nnUNet_raw) / maybe_convert_to_dataset_name(dataset_id)
     dataset_json = read_dataset_json(folder)
-    if unlabelled:
-        unlabelled_fingerprint(folder, dataset_json, num_processes, clean)
-    else:
+    if not unlabelled:
         refuse_missing_labels(folder, dataset_json)
-        is_outdated = has_unlabelled_fingerprint(Path(nnUNet_preprocessed) / folder.name)
-        extract_fingerprint_dataset(dataset_id, num_processes=num_processes, clean=clean or is_outdated, verbose=False)
-    # nnU-Net sets torch's threads to this while it plans, and 0 crashes there.
-    if os.environ.get("nnUNet_n_proc_DA") == "0":
-        os.environ["nnUNet_n_proc_DA"] = "1"
-    _, identifier = plan_experiment_dataset(
-        dataset_id,
-        partial(planner, options=options),  # type: ignore[arg-type]
-        gpu_memory_target_gb,
-        overwrite_target_spacing=target_spacing,  # type: ignore[arg-type]
-        overwrite_plans_name=plans_name,
-    )
+    preprocessed = Path(nnUNet_preprocessed) / folder.name
+    preprocessed.mkdir(parents=True, exist_ok=True)
+    with alone_at(preprocessed / FINGERPRINT):  # all plans of a data set share it
+        if unlabelled:
+            unlabelled_fingerprint(folder, dataset_json, num_processes, clean)
+        else:
+            clean = clean or has_unlabelled_fingerprint(preprocessed)
+            extract_fingerprint_dataset(dataset_id, num_processes=num_processes, clean=clean, verbose=False)
+        # nnU-Net sets torch's threads to this while it plans, and 0 crashes there.
+        if os.environ.get("nnUNet_n_proc_DA") == "0":
+            os.environ["nnUNet_n_proc_DA"] = "1"
+        _, identifier = plan_experiment_dataset(
+            dataset_id,
+            partial(planner, options=options),  # type: ignore[arg-type]
+            gpu_memory_target_gb,
+            overwrite_target_spacing=target_spacing,  # type: ignore[arg-type]
+            overwrite_plans_name=plans_name,
+        )
     return identifier
 
 
@@ -117,15 +124,19 @@ def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, 
     Raises:
         FileNotFoundError: there are no such plans.
         ValueError: the plans lack a configuration, or files cannot be preprocessed.
+        AtWorkError: another process preprocesses this data set as these plans say.
     """
     folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(dataset_id)
     plans = _read_plans(folder / f"{plans_name}.json", configurations)
-    if has_labels(load_json(str(folder / "dataset.json"))):
-        preprocess_dataset(dataset_id, plans_name, tuple(configurations), (num_processes,))
-    for configuration in configurations:
-        preprocess_unlabelled(dataset_id, configuration, plans_name, num_processes)
-    manager = PlansManager(plans).get_configuration(configurations[0])
-    return DiffusionMethod.from_plans(manager.configuration).pretrained_checkpoint is not None
+    managers = [PlansManager(plans).get_configuration(name) for name in configurations]
+    with ExitStack() as stack:
+        for name in dict.fromkeys(manager.data_identifier for manager in managers):
+            stack.enter_context(alone_at(folder / name))
+        if has_labels(load_json(str(folder / "dataset.json"))):
+            preprocess_dataset(dataset_id, plans_name, tuple(configurations), (num_processes,))
+        for configuration in configurations:
+            preprocess_unlabelled(dataset_id, configuration, plans_name, num_processes)
+    return DiffusionMethod.from_plans(managers[0].configuration).pretrained_checkpoint is not None
 
 
 def _read_plans(plans_file: Path, configurations: Sequence[str]) -> dict[str, Any]:

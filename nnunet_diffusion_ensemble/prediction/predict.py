@@ -30,6 +30,7 @@ from nnunet_diffusion_ensemble.prediction.folder import (
 )
 from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, TrainedModel, read_model
 from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
+from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.messages import raise_listing
 
 
@@ -68,10 +69,13 @@ def predict(
     Raises:
         ValueError: images, model or settings do not go together; the message says what to do.
         FileNotFoundError: a folder or a checkpoint is missing.
+        AtWorkError: another process predicts into this folder.
     """
     model = read_model(model_folder, settings, denoiser)
     how = prediction_settings(model_folder, settings, denoiser)
-    yield from predict_cases(model, find_cases(images, model), output, how, continue_prediction)
+    cases = find_cases(images, model)
+    with alone_in(output):
+        yield from predict_cases(model, cases, output, how, continue_prediction)
 
 
 def prediction_settings(

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from filelock import FileLock, Timeout
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.prediction.model import trainer_class
-from nnunet_diffusion_ensemble.study.label_orders import LabelOrders, assign_folds, check_labels
+from nnunet_diffusion_ensemble.study.label_orders import SPLITS, LabelOrders, assign_folds, check_labels
 from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeLimit, read_length
 from nnunet_diffusion_ensemble.system.child_processes import Command
+from nnunet_diffusion_ensemble.system.guard import alone_at, if_free
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-FINAL, LOCK = "checkpoint_final.pth", ".few_label.lock"
+FINAL = "checkpoint_final.pth"
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,8 @@ def make_study(
 
 def add_folds(dataset: LabelledDataset, labels: Sequence[int], orders: LabelOrders) -> None:
     """Adds the folds that a study trains on to the data set, as far as they are not there."""
-    _folds(dataset, labels, orders, write=True)
+    with alone_at(dataset.preprocessed / SPLITS, wait=True):  # several parts may begin at once
+        _folds(dataset, labels, orders, write=True)
 
 
 def _folds(
@@ -299,13 +300,5 @@ def claimed(trainings: Sequence[Training]) -> Iterator[tuple[Training, bool]]:
     """Trainings one after the other, each with whether it is ours: another process may be at it, or have done it."""
     for training in trainings:
         training.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(training.folder / LOCK)
-        try:
-            lock.acquire(timeout=0)  # the system frees it when the process ends, in whatever way
-        except Timeout:
-            yield training, False
-            continue
-        try:
-            yield training, not training.is_done
-        finally:
-            lock.release()
+        with if_free(alone_at(training.folder)) as is_free:  # in the folder is the lock of the training itself
+            yield training, is_free and not training.is_done

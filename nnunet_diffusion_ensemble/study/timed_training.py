@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.guard import alone_in
 
 LENGTH_FILE = "training_length.json"
 CLOCKS = ("wall", "cpu")
@@ -100,17 +101,22 @@ def train_for(fold: Fold, limit: TimeLimit, continue_training: bool = False) -> 
 
     Raises:
         ValueError: the training that is to be continued was started with another limit.
+        AtWorkError: another process trains this fold.
     """
-    from nnunetv2.run.run_training import maybe_load_checkpoint
-
     if limit.clock == "cpu":
         os.environ["nnUNet_n_proc_DA"] = "0"
     trainer = fold.make_trainer(continue_training)
+    with alone_in(Path(trainer.output_folder)):
+        _train_for(trainer, fold, limit, continue_training)
+
+
+def _train_for(trainer: Any, fold: Fold, limit: TimeLimit, continue_training: bool) -> None:
+    from nnunetv2.run.run_training import maybe_load_checkpoint
+
     folder = Path(trainer.output_folder)
     length = read_length(folder, limit) if continue_training else None
     if length is None:
         length = TrainingLength.fitting(limit, measure_iteration(fold.make_trainer(), limit.clock))
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / LENGTH_FILE, json.dumps({"limit": asdict(limit), "length": asdict(length)}, indent=2))
     set_length(trainer, length)
     trainer.print_to_log_file(f"{length.epochs} epochs of {length.iterations_per_epoch} iterations fit into {limit}.")

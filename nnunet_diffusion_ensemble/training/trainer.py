@@ -1,7 +1,7 @@
 """What all trainers of the package share: settings from the plans, safe checkpoints, seeded noise."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.guard import AtWorkError, alone_in
 from nnunet_diffusion_ensemble.training.continuing import (
     EARLIER,
     refuse_foreign_checkpoint,
@@ -116,6 +117,29 @@ class DiffusionTrainer(nnUNetTrainer):
         if precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, getattr(torch, precision))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process trains or validates this fold until the block ends; of several the first process sees to it.
+
+        If another one does, this process ends with status 2 and says so: nnU-Net's commands would show a stack trace.
+        """
+        with ExitStack() as stack:
+            if self.local_rank == 0:
+                try:
+                    stack.enter_context(alone_in(Path(self.output_folder)))
+                except AtWorkError as error:
+                    self.print_to_log_file(f"Error: {error}")
+                    raise SystemExit(2) from error
+            yield
+
+    def run_training(self) -> None:
+        with self.alone():
+            super().run_training()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        with self.alone():
+            super().perform_actual_validation(save_probabilities)
 
     def on_train_start(self) -> None:
         super().on_train_start()

@@ -3,14 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmark_inputs import make_domain, notes_of, snapshot, with_models
-from filelock import FileLock
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from other_process import at_work_elsewhere
 from stock_prediction import stock
 
 from nnunet_diffusion_ensemble.benchmark import runner
@@ -233,14 +234,14 @@ def test_a_model_at_work_elsewhere_is_waited_for_and_not_done_twice(
     spec = make_benchmark({0: (0,), 1: (1,)})
     first = ResultFolder(tmp_path / "out").run(spec.models[0], 0, "north").parent
     first.mkdir(parents=True)
-    other = FileLock(first / ".lock")
-    other.acquire()
+    other = ExitStack()
+    other.enter_context(at_work_elsewhere(first / ".lock"))
     seen: list[list] = []
 
     def report(progress: Progress) -> None:
         if progress.step == "waiting":
             seen.append(list(counted["models"]))
-            other.release()
+            other.close()
 
     run_benchmark(spec, report)
     assert seen == [[("model", (1,))]]  # the other model came first
