@@ -252,14 +252,16 @@ def convert(
         raise ValueError("labels name the values of masks, but there are no masks: leave labels out.")
     if resize is not None and min(resize) < 1:
         raise ValueError(f"resize is (height, width) in pixels, both at least 1, not {resize}.")
+    sources = [folder for folder in (images, masks, test_images, *unlabelled) if folder]
+    _check_output(output, sources, overwrite)
+    cases = find_cases(images, masks, unlabelled, test_images, mask_suffix)
+    survey = survey_cases(cases)
+    mask_values = name_mask_values(survey.values, labels) if images else {"background": 0}
+    report = _report(output, cases, survey, mask_values, channel_name, resize)
     output.parent.mkdir(parents=True, exist_ok=True)
     with alone_at(output):
         bring_back_folder(output)
-        _check_output(output, [folder for folder in (images, masks, test_images, *unlabelled) if folder], overwrite)
-        cases = find_cases(images, masks, unlabelled, test_images, mask_suffix)
-        survey = survey_cases(cases)
-        mask_values = name_mask_values(survey.values, labels) if images else {"background": 0}
-        report = _report(output, cases, survey, mask_values, channel_name, resize)
+        _check_output(output, sources, overwrite)  # another process may have written it meanwhile
         with _all_or_nothing(output) as root:
             for folder in {case.folder for case in cases} | ({"labelsTr"} if images else set()):
                 (root / folder).mkdir()
