@@ -13,10 +13,10 @@ import pandas as pd
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_diffusion_ensemble.benchmark.problems import Problem
-from nnunet_diffusion_ensemble.benchmark.records import stamps
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
 from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case, naming_problem, number_of_channels
 from nnunet_diffusion_ensemble.system.messages import in_one_line
+from nnunet_diffusion_ensemble.system.records import stamps
 from nnunet_diffusion_ensemble.system.workers import map_in_order
 
 SPACING_TOLERANCE = 1e-3  # relative; half a pixel in 500

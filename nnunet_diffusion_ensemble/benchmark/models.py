@@ -14,7 +14,7 @@ from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import (
     PredictionSettings,
     check_model,
-    checkpoint_files,
+    model_files,
     read_descriptions,
 )
 from nnunet_diffusion_ensemble.system.messages import in_one_line
@@ -47,8 +47,7 @@ class Run:
     @property
     def files(self) -> list[Path]:
         """All that its predictions depend on."""
-        descriptions = [self.model.folder / name for name in ("plans.json", "dataset.json")]
-        return descriptions + checkpoint_files(self.model.folder, self.settings)
+        return model_files(self.model.folder, self.settings)
 
     def reader_writer(self) -> BaseReaderWriter:
         """nnU-Net's reader and writer of images, a new one."""

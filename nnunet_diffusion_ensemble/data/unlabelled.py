@@ -30,7 +30,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from tqdm import tqdm
 
 from nnunet_diffusion_ensemble.nnunet.raw_cases import (
-    UNLABELLED_IMAGES,
     find_unlabelled_cases,
     number_of_channels,
     refuse_labelled_names,
@@ -328,7 +327,7 @@ def preprocess_unlabelled(
     logger.info("%d unlabelled images in %s, %d to preprocess", len(cases), raw_dataset_folder, len(todo))
     if todo or _other_files(job.folder, cases):
         with alone_in(job.folder, wait=True):  # trainings of several folds may begin at once
-            _bring_up_to_date(job, cases, todo, num_processes, raw_dataset_folder / UNLABELLED_IMAGES, show_progress_bar)
+            _bring_up_to_date(job, cases, todo, num_processes, show_progress_bar)
     return job.folder
 
 
@@ -337,7 +336,6 @@ def _bring_up_to_date(
     cases: dict[str, list[Path]],
     todo: dict[str, list[Path]],
     num_processes: int | None,
-    source: Path,
     show_progress_bar: bool,
 ) -> None:
     """Preprocesses what another process has not done meanwhile; removes what belongs to no case."""
@@ -354,5 +352,6 @@ def _bring_up_to_date(
             disable=not show_progress_bar,
         ) as progress:
             problems = _preprocess_cases(job, todo, workers, progress)
+        source = next(iter(cases.values()))[0].parent
         raise_listing(f"Repair or remove these in {source}:", problems)
         shutil.rmtree(job.folder / IN_PROGRESS)

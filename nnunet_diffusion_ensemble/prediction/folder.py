@@ -19,6 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
+from nnunet_diffusion_ensemble.system.records import read_record
 
 PROBABILITY, TIMESTEPS, ENTROPY, MUTUAL_INFORMATION = "probability", "timesteps", "entropy", "mutual_information"
 SCORES = "scores"
@@ -92,10 +93,16 @@ class PredictionFolder:
         for name, content in ((SETTINGS, settings), ("plans.json", plans), ("dataset.json", dataset_json)):
             write_text(self.folder / name, json.dumps(content, indent=4))
 
-    def check_continues(self, settings: Mapping[str, Any]) -> None:
-        """Raises ValueError if what lies there was predicted in another way."""
-        file = self.folder / SETTINGS
-        before = json.loads(file.read_text()) if file.is_file() else settings
+    def check_continues(self, settings: Mapping[str, Any], difference: str) -> None:
+        """Raises ValueError if cases lie there that were predicted in another way.
+
+        Args:
+            settings: how it is to be predicted.
+            difference: between the model that was and the one that is, in words; empty if there is none.
+        """
+        if not any((self.folder / SCORES).glob("*.json")):
+            return
+        before = read_record(self.folder / SETTINGS) or settings
         differing = [
             f"{key} {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value
         ]
@@ -103,6 +110,11 @@ class PredictionFolder:
             raise ValueError(
                 f"{self.folder} was predicted with other settings ({'; '.join(differing)}). Continue with the "
                 "same ones, name another folder, or leave out --continue_prediction."
+            )
+        if difference:
+            raise ValueError(
+                f"{self.folder} was predicted with another model ({difference}). Name another folder, or leave out "
+                "--continue_prediction to predict all cases anew."
             )
 
     def forget(self, cases: Iterable[str]) -> None:

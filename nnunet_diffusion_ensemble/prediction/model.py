@@ -183,6 +183,11 @@ def checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
     return files
 
 
+def model_files(folder: Path, settings: PredictionSettings) -> list[Path]:
+    """All files of a trained model that its predictions depend on. Raises as `checkpoint_files` does."""
+    return [*(folder / name for name in ("plans.json", "dataset.json")), *checkpoint_files(folder, settings)]
+
+
 def trainer_class(name: str) -> Any:
     """A trainer of segmentation by its name; ours are found without registration.
 

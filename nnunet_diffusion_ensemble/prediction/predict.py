@@ -17,6 +17,7 @@ import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from torch import Tensor
 
+from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case, naming_problem
 from nnunet_diffusion_ensemble.prediction.folder import (
     ENTROPY,
@@ -28,10 +29,12 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, TrainedModel, model_files, read_model
+from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
 from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.records import stamps
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def predict(
             probability and entropy.
         settings: folds, device and the like.
         denoiser: checkpoint, or name of a shipped denoiser, for the denoising error instead of the network's own.
-        continue_prediction: leave out cases that are there.
+        continue_prediction: leave out cases that are there, made by this model from these images.
 
     Yields:
         each case when it is done.
@@ -71,11 +74,30 @@ def predict(
         FileNotFoundError: a folder or a checkpoint is missing.
         AtWorkError: another process predicts into this folder.
     """
+    model_stamps = _model_stamps(model_folder, settings, denoiser)  # first: a file may be replaced at any time
     model = read_model(model_folder, settings, denoiser)
     how = prediction_settings(model_folder, settings, denoiser)
     cases = find_cases(images, model)
+    images_of = {case: stamps(files) for case, files in cases.items()}
+    origin = Origin(output / PREDICTED_FROM, described(model_stamps, how, images_of))
+    target = _target(model, output)
     with alone_in(output):
-        yield from predict_cases(model, cases, output, how, continue_prediction)
+        if continue_prediction:
+            target.check_continues(how, origin.difference)
+        target.forget(case for case in cases if not (continue_prediction and origin.is_unchanged(case)))
+        origin.write()
+        yield from predict_cases(model, cases, output, how)
+
+
+def _model_stamps(folder: Path, settings: PredictionSettings, denoiser: str | None) -> dict[str, list[int]]:
+    """Of all files that the predictions of a model depend on."""
+    own = stamps(model_files(folder, settings), folder)
+    return own if denoiser is None else own | stamps([denoiser_file(denoiser)])
+
+
+def _target(model: TrainedModel, output: Path) -> PredictionFolder:
+    reader_writer = model.predictor.plans_manager.image_reader_writer_class()
+    return PredictionFolder(output, model.dataset_json["file_ending"], reader_writer)
 
 
 def prediction_settings(
@@ -90,28 +112,21 @@ def predict_cases(
     cases: Mapping[str, Sequence[Path]],
     output: Path,
     how: Mapping[str, Any],
-    continue_prediction: bool = False,
     with_denoising_error: bool = True,
 ) -> Iterator[PredictedCase]:
-    """`predict` with a model that has been read, of some cases.
+    """`predict` with a model that has been read, of those cases that are not there yet.
 
     Args:
         model: from `read_model`.
         cases: the image files of each, in the order of their channels.
         output: folder to write.
         how: from `prediction_settings`.
-        continue_prediction: leave out cases that are there.
         with_denoising_error: measure it, which takes about as long as the prediction.
     """
-    plans = model.predictor.plans_manager
-    target = PredictionFolder(output, model.dataset_json["file_ending"], plans.image_reader_writer_class())
-    if continue_prediction:
-        target.check_continues(how)
-    else:
-        target.forget(cases)
-    target.begin(how, plans.plans, model.dataset_json)
+    target = _target(model, output)
+    target.begin(how, model.predictor.plans_manager.plans, model.dataset_json)
     for position, (case, files) in enumerate(cases.items(), start=1):
-        is_new = not (continue_prediction and target.has(case))
+        is_new = not target.has(case)
         if is_new:
             with target.new_case(case) as case_files:
                 case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error))

@@ -13,8 +13,8 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 
 from nnunet_diffusion_ensemble.benchmark.domains import Expected, Reading, check_domain
-from nnunet_diffusion_ensemble.benchmark.records import stamps
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
+from nnunet_diffusion_ensemble.system.records import stamps
 
 LABELS = {"background": 0, "lung": 1, "heart": 2, "ignore": 3}
 DATASET = {"channel_names": {"0": "X-ray"}, "labels": LABELS, "file_ending": ".png"}

@@ -93,6 +93,22 @@ def test_a_second_run_does_nothing(make_benchmark: Callable, counted: dict[str, 
     assert times == {file: file.stat().st_mtime_ns for file in times}
 
 
+@pytest.mark.parametrize("table", ["results.csv", "calibration.csv", "prediction/summary.json"])
+def test_a_finished_pair_whose_table_was_damaged_is_evaluated_again(
+    table: str, make_benchmark: Callable, counted: dict[str, list], tmp_path: Path
+) -> None:
+    spec = make_benchmark()
+    run_benchmark(spec)
+    before, file = snapshot(tmp_path / "out"), ResultFolder(tmp_path / "out").run(spec.models[0], 0, "north") / table
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert any("cases to predict" in line for line in work_to_do(spec))
+    run_benchmark(spec)
+    assert snapshot(tmp_path / "out") == before
+    assert len(counted["cases"]) == 2  # evaluated, not predicted again
+
+
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     make_benchmark: Callable, counted: dict[str, list], tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,22 +28,25 @@ with alone_in(Path(sys.argv[1])):
 
 
 @pytest.mark.parametrize(("how", "alone"), [("in", alone_in), ("at", alone_at)])
-def test_the_second_is_told_who_is_at_work(how: str, alone: object, tmp_path: Path) -> None:
+def test_the_second_is_told_who_is_at_work(how: str, alone: Callable, tmp_path: Path) -> None:
     place = tmp_path / "output"
-    with holding(how, place) as other, pytest.raises(AtWorkError, match="being written by another process") as told:
-        with alone(place):  # type: ignore[operator]
-            pass
+    with (
+        holding(how, place) as other,
+        pytest.raises(AtWorkError, match="being written by another process") as told,
+        alone(place),
+    ):
+        pass
     for part in (f"process {other.pid} on {os.uname().nodename} since 20", f"(-c {how} {place})", str(place)):
         assert part in str(told.value)
 
 
 @pytest.mark.parametrize(("how", "alone"), [("in", alone_in), ("at", alone_at)])
-def test_a_killed_process_blocks_nobody(how: str, alone: object, tmp_path: Path) -> None:
+def test_a_killed_process_blocks_nobody(how: str, alone: Callable, tmp_path: Path) -> None:
     place = tmp_path / "output"
     with holding(how, place) as other:
         other.kill()
         other.wait()
-        with alone(place):  # type: ignore[operator]
+        with alone(place):
             assert f"process {os.getpid()} " in guard._worker_at(_lock_of(how, place))
 
 
