@@ -18,6 +18,7 @@ MEAN_PREDICTION, CONCATENATED_FEATURES = FUSIONS = ("mean_prediction", "concaten
 INTERPOLATIONS = ("nearest", "linear")
 OPTIMIZERS = ("AdamW", "SGD")
 LOSS_WEIGHTINGS = ("noise", "min_snr", "prediction")
+AUGMENTATIONS = ("nnunet", "shift")
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 
@@ -57,6 +58,7 @@ class DenoiserSettings:
 class PretrainingSettings:
     """Training of the denoiser. An epoch is nnU-Net's: a number of iterations.
 
+    `augmentation` is nnU-Net's, without its changes of intensity, or that for another hospital, with its own.
     `timestep_bands` are the inner edges of the bands of timesteps in which losses are logged. `precision` None is
     nnU-Net's: float16 on CUDA, float32 elsewhere.
     """
@@ -79,6 +81,7 @@ class PretrainingSettings:
     loss_weighting: str = one_of(LOSS_WEIGHTINGS, "noise")
     min_snr_gamma: float = positive(5.0)
     precision: str | None = one_of(PRECISIONS, None)
+    augmentation: str = one_of(AUGMENTATIONS, "nnunet")
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ class TrainingSettings:
     """Training of the head, and of the denoiser if it is fine-tuned with it, at a learning rate of its own.
 
     Each training image is noised to `timesteps_per_image` of the timesteps in an iteration, drawn anew; None is all of
-    them. Prediction uses all.
+    them. Prediction uses all. `augmentation` is nnU-Net's or that for another hospital.
     """
 
     num_epochs: int = positive(50)
@@ -152,6 +155,7 @@ class TrainingSettings:
     fine_tune_denoiser: bool = one_of((True, False), False)
     denoiser_learning_rate: float = positive(1e-4)
     timesteps_per_image: int | None = 1
+    augmentation: str = one_of(AUGMENTATIONS, "nnunet")
 
 
 @dataclass(frozen=True)

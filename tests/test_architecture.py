@@ -24,7 +24,7 @@ FLOORS = (
     ("prediction",),
     ("training",),
     ("planning",),
-    ("data", "network"),
+    ("augmentation", "data", "network"),
     ("denoiser",),
     ("nnunet",),
     ("method",),

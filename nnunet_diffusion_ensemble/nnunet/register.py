@@ -23,6 +23,7 @@ TRAINERS = {
     "DiffusionEnsembleTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
     **dict.fromkeys(PUBLISHED_TRAINERS, "nnunet_diffusion_ensemble.trainers.published_trainers"),
     "ScratchTrainer": "nnunet_diffusion_ensemble.trainers.scratch_trainer",
+    "nnUNetTrainerShiftAugmentation": "nnunet_diffusion_ensemble.trainers.shift_augmentation_trainer",
     "GlobalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
     "GlobalLocalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
     "GlobalContrastiveTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_trainers",

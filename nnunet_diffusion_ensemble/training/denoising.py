@@ -10,7 +10,6 @@ import torch.distributed as dist
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
@@ -56,10 +55,9 @@ class DiffusionPretrainTrainer(ImagePretrainTrainer):
         """The network with averaged weights."""
         return self.averaged.module
 
-    @staticmethod
-    def get_training_transforms(*args, **kwargs) -> BasicTransform:  # type: ignore[no-untyped-def]
-        """nnU-Net's spatial augmentation. Its changes of intensity, which would spoil the density, are left out."""
-        transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs).transforms
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
+        """The spatial augmentation that the plans name. nnU-Net's changes of intensity are left out."""
+        transforms = super().get_training_transforms(*args, **kwargs).transforms  # type: ignore[attr-defined]
         return ComposeTransforms([t for t in transforms if not isinstance(t, RandomTransform)])
 
     # ---- training

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from nnunet_diffusion_ensemble.augmentation.shift import ShiftAugmentation
 from nnunet_diffusion_ensemble.data.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled, unlabelled_folder
 from nnunet_diffusion_ensemble.method import ContrastiveSettings, PretrainingSettings
@@ -23,7 +24,7 @@ from nnunet_diffusion_ensemble.training.time_limit import TimeIsUp, TimeLimit
 from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
 
 
-class ImagePretrainTrainer(DiffusionTrainer):
+class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[misc]
     """Trains a network on images alone in nnU-Net's loop; `checkpoint_best` follows the held-out loss.
 
     What to do with the images is said in `train_step`, `validation_step` and `on_validation_epoch_end`, which logs
@@ -65,6 +66,10 @@ class ImagePretrainTrainer(DiffusionTrainer):
         self.time_limit = TimeLimit(settings.max_hours)
         self._best_ema: float | None = None
         self.logger.local_logger = self.make_logger()
+
+    @property
+    def uses_shift_augmentation(self) -> bool:
+        return self.method.pretraining.augmentation == "shift"
 
     def make_logger(self) -> HeldOutLossLogger:
         """The logger of losses, which also draws progress.png."""

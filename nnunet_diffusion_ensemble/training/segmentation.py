@@ -9,6 +9,7 @@ import torch.distributed as dist
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_diffusion_ensemble.augmentation.shift import ShiftAugmentation
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels
 from nnunet_diffusion_ensemble.training.learning_rate import PolynomialDecay
@@ -35,7 +36,7 @@ def plans_with(
     return changed
 
 
-class SegmentationTrainer(DiffusionTrainer):
+class SegmentationTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[misc]
     """Trains with nnU-Net's loss as `training` of the method says.
 
     A variant is a class with `changes`. They are made in the plans before anything reads them, so that the plans beside
@@ -76,6 +77,10 @@ class SegmentationTrainer(DiffusionTrainer):
     def changes_to(cls, method: DiffusionMethod) -> Mapping[str, Any]:
         """`changes`, for variants whose changes depend on what the plans say."""
         return cls.changes
+
+    @property
+    def uses_shift_augmentation(self) -> bool:
+        return self.method.training.augmentation == "shift"
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What is trained, for the optimizer; groups may have learning rates of their own."""

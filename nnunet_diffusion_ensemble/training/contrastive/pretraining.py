@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.method import ContrastiveSettings
@@ -35,12 +34,11 @@ class ContrastivePretrainTrainer(ImagePretrainTrainer):
 
     # ---- views
 
-    @classmethod
-    def get_training_transforms(cls, *args, **kwargs) -> BasicTransform:  # type: ignore[no-untyped-def]
-        """nnU-Net's augmentation, drawn twice but for what the views share; the image gets the channels of both."""
-        transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs).transforms
-        shared = [t for t in transforms if isinstance(t, cls.shared_transforms)]
-        drawn_twice = [t for t in transforms if not isinstance(t, cls.shared_transforms)]
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
+        """The plans' augmentation, drawn twice but for what the views share; the image gets the channels of both."""
+        transforms = super().get_training_transforms(*args, **kwargs).transforms  # type: ignore[attr-defined]
+        shared = [t for t in transforms if isinstance(t, self.shared_transforms)]
+        drawn_twice = [t for t in transforms if not isinstance(t, self.shared_transforms)]
         return ComposeTransforms([*shared, TwoViews(ComposeTransforms(drawn_twice))])
 
     def held_out_patches(self) -> Tensor:

@@ -211,8 +211,10 @@ def test_length_and_optimizer_are_those_of_the_plans(started):
     assert isinstance(trainer.optimizer, torch.optim.SGD)
 
 
-def test_augmentation_is_nnunets_own():
-    assert ScratchTrainer.get_training_transforms is nnUNetTrainer.get_training_transforms
+def test_augmentation_is_nnunets_own(make_trainer: Callable):
+    arguments = ((16, 16), (-1.0, 1.0), None, (0, 1), False)
+    ours = make_trainer(ScratchTrainer).get_training_transforms(*arguments)
+    assert str(ours) == str(nnUNetTrainer.get_training_transforms(*arguments))
 
 
 @pytest.mark.parametrize("loss_weight", [1.0, 1.5])
