@@ -19,8 +19,6 @@ from nnunet_diffusion_ensemble.prediction.model import (
 )
 from nnunet_diffusion_ensemble.system.messages import in_one_line
 
-NEEDED = ("labels", "file_ending")  # in dataset.json, besides the channels
-
 
 @dataclass(frozen=True)
 class Run:
@@ -77,9 +75,6 @@ def check_models(spec: BenchmarkSpec) -> tuple[list[Run], list[Problem]]:
 def _checked(model: ModelSpec, seed: int, settings: PredictionSettings) -> Run | Problem:
     try:
         plans, dataset_json = read_descriptions(model.folder)
-        missing = [key for key in NEEDED if key not in dataset_json]
-        if missing:
-            raise ValueError(f"{model.folder / 'dataset.json'} lacks {', '.join(missing)}.")
         check_model(model.folder, settings)
         run = Run(model, seed, settings, plans, dataset_json)
         PredictionFolder(Path(), dataset_json["file_ending"], run.reader_writer())

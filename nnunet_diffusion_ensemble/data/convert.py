@@ -37,6 +37,7 @@ from nnunet_diffusion_ensemble.data.survey import (
     survey_cases,
 )
 from nnunet_diffusion_ensemble.system.atomic import bring_back_folder, replace_folder
+from nnunet_diffusion_ensemble.system.full_disk import naming_full_disk
 from nnunet_diffusion_ensemble.system.guard import alone_at
 
 
@@ -266,6 +267,7 @@ def convert(
             for folder in {case.folder for case in cases} | ({"labelsTr"} if images else set()):
                 (root / folder).mkdir()
             write = partial(_write_case, root=root, to_grey=survey.is_grey, lookup=_lookup(mask_values), resize=resize)
-            in_threads(write, cases, "Writing")
-            _write_json(root, report)
+            with naming_full_disk(output):
+                in_threads(write, cases, "Writing")
+                _write_json(root, report)
     return report

@@ -34,8 +34,9 @@ from nnunet_diffusion_ensemble.nnunet.raw_cases import (
     number_of_channels,
     refuse_labelled_names,
 )
+from nnunet_diffusion_ensemble.system.full_disk import DiskFullError, naming_full_disk
 from nnunet_diffusion_ensemble.system.guard import alone_in
-from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.messages import in_one_line, raise_listing
 from nnunet_diffusion_ensemble.system.workers import die_with_parent
 
 RECORD = "unlabelled_source"
@@ -204,9 +205,12 @@ def _preprocess_case(job: PreprocessingJob, case: str, images: list[Path]) -> st
     except Exception as error:  # readers raise errors of any kind
         return what_is_wrong(job.plans.image_reader_writer_class, images, error)
     try:
-        _save_case(job, case, source, preprocessed)
+        with naming_full_disk(job.folder / case):
+            _save_case(job, case, source, preprocessed)
+    except DiskFullError:
+        raise
     except Exception as error:
-        raise RuntimeError(f"Could not write case {case} to {job.folder} ({error}). Is the disk full?") from error
+        raise RuntimeError(f"Could not write case {case} to {job.folder} ({in_one_line(error)}).") from error
     return None
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
+from nnunet_diffusion_ensemble.system.full_disk import naming_full_disk
 from nnunet_diffusion_ensemble.system.records import read_record
 
 PROBABILITY, TIMESTEPS, ENTROPY, MUTUAL_INFORMATION = "probability", "timesteps", "entropy", "mutual_information"
@@ -133,7 +134,8 @@ class PredictionFolder:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
-            yield CaseFiles(self, unfinished, case)
+            with naming_full_disk(self.folder / case):
+                yield CaseFiles(self, unfinished, case)
             files = [path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file()]
             for file in sorted(files, key=lambda path: path.parts[0] == SCORES):
                 (self.folder / file).parent.mkdir(parents=True, exist_ok=True)

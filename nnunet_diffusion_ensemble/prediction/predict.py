@@ -34,6 +34,7 @@ from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, 
 from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
 from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.places import refuse_file
 from nnunet_diffusion_ensemble.system.records import stamps
 
 
@@ -74,6 +75,7 @@ def predict(
         FileNotFoundError: a folder or a checkpoint is missing.
         AtWorkError: another process predicts into this folder.
     """
+    refuse_file(output)
     model_stamps = _model_stamps(model_folder, settings, denoiser)  # first: a file may be replaced at any time
     model = read_model(model_folder, settings, denoiser)
     how = prediction_settings(model_folder, settings, denoiser)
@@ -141,6 +143,7 @@ def find_cases(folder: Path, model: TrainedModel) -> dict[str, list[Path]]:
         FileNotFoundError: there is no such folder.
         ValueError: it holds no images of the model's kind, or cases with another number of channels; they are listed.
     """
+    refuse_file(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
     ending = model.dataset_json["file_ending"]

@@ -13,6 +13,7 @@ from nnunet_diffusion_ensemble.report.tables import write_tables
 from nnunet_diffusion_ensemble.report.view import ReportOptions, View, choose
 from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.system.guard import alone_in
+from nnunet_diffusion_ensemble.system.places import refuse_file
 
 COMMAND = "nnunet-diffusion report RESULTS"
 PAGE, FIGURES, TABLES = "report.html", "figures", "tables"
@@ -36,6 +37,7 @@ def write_report(
         ValueError: there are no results, or something is chosen that they do not have.
         AtWorkError: another process writes into this folder.
     """
+    refuse_file(folder)
     view = choose(results, options or ReportOptions())
     with matplotlib.rc_context(STYLE):
         sections = all_sections(view, command_line)

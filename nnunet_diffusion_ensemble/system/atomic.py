@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nnunet_diffusion_ensemble.system.full_disk import naming_full_disk
+
 SUFFIX = ".partial"
 AT_CURRENT_FOLDER, EXCHANGE = -100, 2  # Linux: AT_FDCWD and RENAME_EXCHANGE
 
@@ -23,8 +25,9 @@ def whole_file(file: Path | str) -> Iterator[Path]:
     file = Path(file)
     temporary = file.with_name(file.name + SUFFIX)
     try:
-        yield temporary
-        _flush(temporary)
+        with naming_full_disk(file):
+            yield temporary
+            _flush(temporary)
         temporary.replace(file)
     except BaseException:
         temporary.unlink(missing_ok=True)

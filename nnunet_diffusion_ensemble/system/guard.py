@@ -16,6 +16,8 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
+from nnunet_diffusion_ensemble.system.places import refuse_file
+
 INSIDE, BESIDE = ".lock", ".{name}.lock"
 POLL_SECONDS = 0.2
 WITHOUT_LOCKS = (ENOSYS, ENOLCK, EOPNOTSUPP, EINVAL)  # as file systems say it
@@ -55,7 +57,9 @@ def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
 
     Raises:
         AtWorkError: another process does.
+        NotADirectoryError: a file is there.
     """
+    refuse_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, folder / INSIDE, wait):
         yield
