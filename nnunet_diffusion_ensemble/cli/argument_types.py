@@ -13,8 +13,24 @@ def positive(text: str) -> int:
     return value
 
 
+def positive_number(text: str) -> float:
+    """A finite number above zero."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """A whole number from zero on."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return value
+
+
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that name a data set and its plans."""
-    parser.add_argument("-d", "--dataset", type=int, required=True, help="number of the data set")
+    parser.add_argument("-d", "--dataset", type=not_negative, required=True, help="number of the data set")
     parser.add_argument("-p", "--plans-name", default="nnUNetDiffusionEnsemblePlans", help="name of the plans")
-    parser.add_argument("--num-processes", "-np", type=int, default=8, help="processes of preprocessing")
+    parser.add_argument("--num-processes", "-np", type=positive, default=8, help="processes of preprocessing")

@@ -22,10 +22,8 @@ def told(error: Exception) -> tuple[str, int]:
     if isinstance(error, USER_ERRORS) and str(error) and not isinstance(error, RecursionError):
         return f"{_sentence(error)}{shown}", USERS_MISTAKE
     where = shown or f" The stack trace is in {_written(error)}; please send it to us."
-    return (
-        f"this is a mistake of nnunet-diffusion ({__version__}), not of yours. {in_one_line(error)}.{where}",
-        OUR_MISTAKE,
-    )
+    text = f"this is a mistake of nnunet-diffusion ({__version__}), not of yours. {in_one_line(error)}.{where}"
+    return text, OUR_MISTAKE
 
 
 def _sentence(error: BaseException) -> str:

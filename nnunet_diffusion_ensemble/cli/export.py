@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from nnunet_diffusion_ensemble.cli.argument_types import not_negative
+
 HELP = "write a denoiser to pass on: averaged weights and plans only"
 
 
@@ -11,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer")
     parser.add_argument("output", type=Path, help="file to write, e.g. DENOISER.pth")
     parser.add_argument("--half", action="store_true", help="parameters in float16: half the size")
-    parser.add_argument("--timestep", type=int, help="instead, for nnUNetTrainer -pretrained_weights: the U-Net at it")
+    parser.add_argument(
+        "--timestep", type=not_negative, help="instead, for nnUNetTrainer -pretrained_weights: the U-Net at it"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

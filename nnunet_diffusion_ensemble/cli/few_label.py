@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_diffusion_ensemble.cli import benchmark as cli_benchmark
 from nnunet_diffusion_ensemble.cli import train as cli_train
-from nnunet_diffusion_ensemble.cli.argument_types import positive
+from nnunet_diffusion_ensemble.cli.argument_types import not_negative, positive
 
 if TYPE_CHECKING:
     from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=positive, nargs="+", default=[1, 3, 6, 12, 24], help="numbers of labelled cases"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="draws of labelled cases (0 1 2)")
+    parser.add_argument(
+        "--seeds", type=not_negative, nargs="+", default=[0, 1, 2], help="draws of labelled cases (0 1 2)"
+    )
     parser.add_argument(
         "--trainers", nargs="+", required=True, metavar="TRAINER[:PLANS]", help="with plans of its own if it needs them"
     )
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hold-out", type=positive, default=0, help="without --splits: cases to test on, never trained on"
     )
     parser.add_argument("--benchmark", type=Path, help="specification without models: the domains to test on")
-    parser.add_argument("--part", type=int, default=0, help="which part of the trainings to run here (0)")
+    parser.add_argument("--part", type=not_negative, default=0, help="which part of the trainings to run here (0)")
     parser.add_argument("--parts", type=positive, default=1, help="into how many they are shared out (1)")
     parser.add_argument("--dry-run", action="store_true", help="only say what there is to do")
     parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="%(default)s")
@@ -60,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.system.atomic import write_text
     from nnunet_diffusion_ensemble.system.child_processes import Screen
     from nnunet_diffusion_ensemble.system.guard import alone_in
+    from nnunet_diffusion_ensemble.system.places import refuse_file
 
+    refuse_file(args.output)
     PredictionSettings(device=args.device)  # refuses one that is not there
     dataset = LabelledDataset.find(args.dataset)
     rivals = read_rivals(args.trainers, args.plans_name)

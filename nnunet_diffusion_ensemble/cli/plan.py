@@ -2,7 +2,7 @@
 
 import argparse
 
-from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments
+from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments, positive, positive_number
 
 HELP = "extract the fingerprint and plan, with options of the method"
 
@@ -42,11 +42,15 @@ METHOD_OPTIONS: tuple[tuple[str, str, type, bool, str], ...] = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand."""
     add_dataset_arguments(parser)
-    parser.add_argument("--base-features", type=int, help="features of the first stage (nnU-Net: 32)")
-    parser.add_argument("--blocks-per-stage", type=int, help="residual blocks in each stage (nnU-Net: 1 3 4 6 6 ...)")
-    parser.add_argument("--batch-size", type=int, help="images in an iteration of the segmentation training")
-    parser.add_argument("--gpu-memory-target", type=float, help="in GB, as nnU-Net's -gpu_memory_target")
-    parser.add_argument("--target-spacing", type=float, nargs=3, help="in mm, as nnU-Net's -overwrite_target_spacing")
+    parser.add_argument("--base-features", type=positive, help="features of the first stage (nnU-Net: 32)")
+    parser.add_argument(
+        "--blocks-per-stage", type=positive, help="residual blocks in each stage (nnU-Net: 1 3 4 6 6 ...)"
+    )
+    parser.add_argument("--batch-size", type=positive, help="images in an iteration of the segmentation training")
+    parser.add_argument("--gpu-memory-target", type=positive_number, help="in GB, as nnU-Net's -gpu_memory_target")
+    parser.add_argument(
+        "--target-spacing", type=positive_number, nargs=3, help="in mm, as nnU-Net's -overwrite_target_spacing"
+    )
     parser.add_argument("--clean", action="store_true", help="extract the fingerprint anew")
     parser.add_argument("--unlabelled", action="store_true", help="the data set has only imagesUn: plan a pretraining")
     parser.add_argument(

@@ -2,6 +2,8 @@
 
 import argparse
 
+from nnunet_diffusion_ensemble.cli.argument_types import not_negative, positive, positive_number
+
 HELP = "nnU-Net's training of one fold, of any trainer, for a given time"
 
 
@@ -9,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand, those of `nnUNetv2_train` under its names."""
     parser.add_argument("dataset", help="number or name of the data set")
     parser.add_argument("configuration", help="e.g. 2d, 3d_fullres")
-    parser.add_argument("fold", type=int, help="of splits_final.json")
+    parser.add_argument("fold", type=not_negative, help="of splits_final.json")
     parser.add_argument("-tr", default="DiffusionEnsembleTrainer", metavar="TRAINER", help="%(default)s")
     parser.add_argument("-p", default="nnUNetDiffusionEnsemblePlans", metavar="PLANS", help="%(default)s")
     parser.add_argument("--c", action="store_true", help="continue from the last checkpoint")
@@ -19,14 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_length(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """Adds the options that say how long a training is."""
-    parser.add_argument("--minutes", type=float, required=required, help="train each for this long, in as many epochs")
+    parser.add_argument(
+        "--minutes", type=positive_number, required=required, help="train each for this long, in as many epochs"
+    )
     parser.add_argument(
         "--clock",
         choices=("wall", "cpu"),
         default="wall",
         help="cpu: time of one process with its augmentation, on machines that do other things as well (wall)",
     )
-    parser.add_argument("--iterations-per-epoch", type=int, default=250, help="with --minutes (%(default)s)")
+    parser.add_argument("--iterations-per-epoch", type=positive, default=250, help="with --minutes (%(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, 
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.system.guard import alone_at
+from nnunet_diffusion_ensemble.system.places import refuse_folder
 
 FOLDED = "nnunet-diffusion export --timestep"  # as the trainer: nnU-Net does not read it, our errors name it
 
@@ -60,10 +61,9 @@ def export_folded(checkpoint_file: Path, output: Path, timestep: int, half: bool
 
 
 def _check_output(output: Path, checkpoint_file: Path) -> None:
+    refuse_folder(output)
     if output.exists() and output.samefile(checkpoint_file):
         raise ValueError(f"{output} is the checkpoint itself, which training may have to resume from: name another.")
-    if not output.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {output.absolute().parent}.")
 
 
 def _write(output: Path, denoiser: PretrainedDenoiser, weights: Mapping[str, Tensor], trainer_name: str) -> None:

@@ -16,7 +16,16 @@ SMALLEST_SHOWN_PX = 128
 
 
 def ddim_timesteps(num_diffusion_steps: int, num_sampling_steps: int) -> list[int]:
-    """Evenly spaced timesteps from the noisiest down to 0."""
+    """Evenly spaced timesteps from the noisiest down to 0.
+
+    Raises:
+        ValueError: there are more steps than timesteps.
+    """
+    if not 1 <= num_sampling_steps <= num_diffusion_steps:
+        raise ValueError(
+            f"Sampling takes 1 to {num_diffusion_steps} steps, the length of the diffusion process; got "
+            f"{num_sampling_steps}."
+        )
     return np.linspace(num_diffusion_steps - 1, 0, num_sampling_steps).round().astype(int).tolist()
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     extract_fingerprint_dataset,
     plan_experiment_dataset,
@@ -25,8 +24,13 @@ from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_datas
 from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner, PlanningOptions
 from nnunet_diffusion_ensemble.planning.unlabelled import UnlabelledPlanner, unlabelled_fingerprint
 from nnunet_diffusion_ensemble.system.guard import alone_at
+from nnunet_diffusion_ensemble.system.json_files import read_object
+from nnunet_diffusion_ensemble.system.messages import blaming
 
 PLANS_NAME = "nnUNetDiffusionEnsemblePlans"
+PLAN_AGAIN = "Plan again: nnunet-diffusion plan."
+EXTRACT_AGAIN = "Extract it again: nnunet-diffusion plan --clean."
+FINGERPRINT_NEEDS = ("spacings", "shapes_after_crop", "foreground_intensity_properties_per_channel")
 
 
 def plan(
@@ -72,6 +76,7 @@ def plan(
     preprocessed = Path(nnUNet_preprocessed) / folder.name
     preprocessed.mkdir(parents=True, exist_ok=True)
     with alone_at(preprocessed / FINGERPRINT):  # all plans of a data set share it
+        _check_fingerprint(preprocessed / FINGERPRINT, clean)
         if unlabelled:
             unlabelled_fingerprint(folder, dataset_json, num_processes, clean)
         else:
@@ -115,6 +120,15 @@ def _denoiser_planner(
     return partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser))
 
 
+def _check_fingerprint(file: Path, clean: bool) -> None:
+    """Raises ValueError if what nnU-Net is about to take for the fingerprint is none."""
+    if clean or not file.exists():
+        return
+    fingerprint = read_object(file, EXTRACT_AGAIN)
+    if missing := [key for key in FINGERPRINT_NEEDS if key not in fingerprint]:
+        raise ValueError(f"{file} lacks {', '.join(missing)}. {EXTRACT_AGAIN}")
+
+
 def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, num_processes: int) -> bool:
     """Preprocesses labelled cases (nnU-Net's preprocessing) and unlabelled ones.
 
@@ -127,23 +141,48 @@ def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, 
         AtWorkError: another process preprocesses this data set as these plans say.
     """
     folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(dataset_id)
-    plans = _read_plans(folder / f"{plans_name}.json", configurations)
-    managers = [PlansManager(plans).get_configuration(name) for name in configurations]
+    plans = read_plans(folder / f"{plans_name}.json", configurations)
+    dataset_json = read_planned_dataset_json(folder)
+    with blaming(folder / f"{plans_name}.json", PLAN_AGAIN):
+        managers = [PlansManager(plans).get_configuration(name) for name in configurations]
+        names = dict.fromkeys(manager.data_identifier for manager in managers)
     with ExitStack() as stack:
-        for name in dict.fromkeys(manager.data_identifier for manager in managers):
+        for name in names:
             stack.enter_context(alone_at(folder / name))
-        if has_labels(load_json(str(folder / "dataset.json"))):
+        if has_labels(dataset_json):
             preprocess_dataset(dataset_id, plans_name, tuple(configurations), (num_processes,))
         for configuration in configurations:
             preprocess_unlabelled(dataset_id, configuration, plans_name, num_processes)
     return DiffusionMethod.from_plans(managers[0].configuration).pretrained_checkpoint is not None
 
 
-def _read_plans(plans_file: Path, configurations: Sequence[str]) -> dict[str, Any]:
+def read_planned_dataset_json(preprocessed: Path) -> dict[str, Any]:
+    """`dataset.json` as planning left it in the folder of preprocessed data.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    file = preprocessed / "dataset.json"
+    dataset_json = read_object(file, PLAN_AGAIN)
+    if missing := [key for key in ("labels", "file_ending") if key not in dataset_json]:
+        raise ValueError(f"{file} lacks {', '.join(missing)}. {PLAN_AGAIN}")
+    return dataset_json
+
+
+def read_plans(plans_file: Path, configurations: Sequence[str]) -> dict[str, Any]:
+    """Plans that have some configurations.
+
+    Raises:
+        FileNotFoundError: there are no such plans.
+        ValueError: they lack a configuration, or are damaged.
+    """
     if not plans_file.is_file():
         raise FileNotFoundError(f"There are no plans {plans_file}. Make them with nnunet-diffusion plan.")
-    plans: dict[str, Any] = load_json(str(plans_file))
-    missing = [name for name in configurations if name not in plans["configurations"]]
-    if missing:
-        raise ValueError(f"{plans_file} has no configuration {missing[0]}, only {', '.join(plans['configurations'])}.")
+    plans = read_object(plans_file, PLAN_AGAIN)
+    with blaming(plans_file, PLAN_AGAIN):
+        missing = [name for name in configurations if name not in plans["configurations"]]
+        if missing:
+            there = ", ".join(plans["configurations"])
+            raise ValueError(f"{plans_file} has no configuration {missing[0]}, only {there}.")
     return plans

@@ -230,13 +230,15 @@ def check_model(folder: Path, settings: PredictionSettings) -> None:
     plans, _ = read_descriptions(folder)
     for file in checkpoint_files(folder, settings):
         with blaming(folder / "plans.json", COPY):
-            _trainer_and_configuration(plans, read_checkpoint(file, mapped=True))
+            _trainer_and_configuration(plans, read_checkpoint(file, mapped=True), folder)
 
 
-def _trainer_and_configuration(plans: PlansManager, checkpoint: Mapping[str, Any]) -> tuple[Any, ConfigurationManager]:
+def _trainer_and_configuration(
+    plans: PlansManager, checkpoint: Mapping[str, Any], folder: Path
+) -> tuple[Any, ConfigurationManager]:
     name = checkpoint["init_args"]["configuration"]
     if name not in plans.available_configurations:
-        raise ValueError(f"plans.json has no configuration {name}, in which the model was trained. {COPY}")
+        raise ValueError(f"{folder / 'plans.json'} has no configuration {name}, as the checkpoint has. {COPY}")
     configuration = plans.get_configuration(name)
     if configuration.previous_stage_name is not None:
         raise NotImplementedError(f"Configuration {name} is a cascade: use nnUNetv2_predict.")
@@ -261,7 +263,7 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
     with blaming(folder / "dataset.json", COPY):
         labels, channels = plans.get_label_manager(dataset_json), number_of_channels(dataset_json)
     with blaming(folder / "plans.json", COPY):
-        trainer, configuration = _trainer_and_configuration(plans, checkpoints[0])
+        trainer, configuration = _trainer_and_configuration(plans, checkpoints[0], folder)
         patch_size, _ = configuration.patch_size, plans.image_reader_writer_class
         network = trainer.build_network_architecture(
             plans, configuration, channels, labels.num_segmentation_heads, False

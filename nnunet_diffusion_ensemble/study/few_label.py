@@ -3,7 +3,6 @@
 What is done is read from nnU-Net's result folders, so a study can be stopped, continued, extended and shared out.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from nnunet_diffusion_ensemble.study.label_orders import SPLITS, LabelOrders, as
 from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeLimit, read_length
 from nnunet_diffusion_ensemble.system.child_processes import Command
 from nnunet_diffusion_ensemble.system.guard import alone_at, if_free
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 FINAL = "checkpoint_final.pth"
@@ -241,8 +241,15 @@ class LabelledDataset:
 
     def cases(self) -> list[str]:
         """Names of the labelled cases."""
-        ending = json.loads((self.preprocessed / "dataset.json").read_text())["file_ending"]
+        ending = self._file_ending()
         return sorted(file.name.removesuffix(ending) for file in self.references.glob(f"*{ending}"))
+
+    def _file_ending(self) -> str:
+        file = self.preprocessed / "dataset.json"
+        ending = read_object(file, "Plan again.").get("file_ending")
+        if not isinstance(ending, str) or not ending:
+            raise ValueError(f"{file} lacks file_ending. Plan again.")
+        return ending
 
     def check_plans(self, rivals: Sequence[Rival], configuration: str) -> None:
         """Raises FileNotFoundError or ValueError if a rival's plans are not there or lack the configuration."""
@@ -250,7 +257,9 @@ class LabelledDataset:
             file = self.preprocessed / f"{plans}.json"
             if not file.is_file():
                 raise FileNotFoundError(f"There are no plans {file}. Plan with -p {plans} first, or name others.")
-            there = json.loads(file.read_text())["configurations"]
+            there = read_object(file, "Plan again.").get("configurations")
+            if not isinstance(there, dict):
+                raise ValueError(f"{file} lacks configurations. Plan again.")
             if configuration not in there:
                 raise ValueError(f"{file} has no configuration {configuration}, but {', '.join(there)}.")
 

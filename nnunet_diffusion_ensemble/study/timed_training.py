@@ -5,6 +5,7 @@ time.
 """
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -12,9 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
+from nnunet_diffusion_ensemble.planning.plan import read_planned_dataset_json, read_plans
+from nnunet_diffusion_ensemble.study.label_orders import SPLITS, read_splits
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.guard import alone_in
+from nnunet_diffusion_ensemble.system.json_files import read_object
+from nnunet_diffusion_ensemble.system.messages import blaming
 
 LENGTH_FILE = "training_length.json"
 CLOCKS = ("wall", "cpu")
@@ -40,8 +47,8 @@ class TimeLimit:
         return f"{self.minutes:g} minutes of {self.clock} time, {self.iterations_per_epoch} iterations an epoch"
 
     def __post_init__(self) -> None:
-        if self.minutes <= 0:
-            raise ValueError(f"The time of a training must be positive, got {self.minutes} minutes.")
+        if not 0 < self.minutes < math.inf:
+            raise ValueError(f"The time of a training must be positive and finite, got {self.minutes} minutes.")
         if self.clock not in CLOCKS:
             raise ValueError(f"The clock must be one of {', '.join(CLOCKS)}, got {self.clock!r}.")
         if self.iterations_per_epoch < 1:
@@ -75,6 +82,16 @@ class Fold:
     plans: str
     device: str = "cuda"
 
+    def check(self) -> None:
+        """Raises ValueError or FileNotFoundError for plans, dataset.json or splits that are missing or damaged."""
+        folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(
+            int(self.dataset) if self.dataset.isdigit() else self.dataset
+        )
+        read_plans(folder / f"{self.plans}.json", [self.configuration])
+        read_planned_dataset_json(folder)
+        if (folder / SPLITS).exists():
+            read_splits(folder / SPLITS)
+
     def make_trainer(self, continue_training: bool = False) -> Any:
         """A trainer of nnU-Net or ours.
 
@@ -83,6 +100,7 @@ class Fold:
         """
         from nnunetv2.run.run_training import get_trainer_from_args
 
+        self.check()
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("There is no device cuda here. Use -device cpu.")
         device = torch.device(self.device)
@@ -137,14 +155,15 @@ def read_length(folder: Path, limit: TimeLimit) -> TrainingLength | None:
     file = folder / LENGTH_FILE
     if not file.is_file():
         return None
-    values = json.loads(file.read_text())
-    before = TimeLimit(**values["limit"])
+    values = read_object(file, "Delete it, and train the fold anew.")
+    with blaming(file, "Delete it, and train the fold anew."):
+        before, length = TimeLimit(**values["limit"]), TrainingLength(**values["length"])
     if before != limit:
         raise ValueError(
             f"{folder} was trained with {before}, not with {limit}. Ask for the same, use other plans "
             "(nnunet-diffusion plan -p NAME), or delete it."
         )
-    return TrainingLength(**values["length"])
+    return length
 
 
 def set_length(trainer: Any, length: TrainingLength) -> None:

@@ -28,14 +28,18 @@ def blaming(file: Path | str, advice: str = "") -> Iterator[None]:
         advice: a sentence that says what to do.
 
     Raises:
-        ValueError: for an error that was not written for users.
+        ValueError: for an error that was not written for users, or does not name the file.
     """
     try:
         yield
     except (RecursionError, UnicodeError) as error:
         raise ValueError(_blame(file, error, advice)) from error
-    except USER_ERRORS:
+    except (NotImplementedError, OSError):
         raise
+    except (ValueError, RuntimeError) as error:  # nnU-Net's do not name the file
+        if Path(file).name in str(error):
+            raise
+        raise ValueError(f"{file}: {in_one_line(error)} {advice}".rstrip()) from error
     except Exception as error:
         raise ValueError(_blame(file, error, advice)) from error
 
