@@ -176,8 +176,8 @@ def save_cases(folder: Path, names: tuple[str, ...]) -> None:
 def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """`make_trainer(TrainerClass, {"ensemble.timesteps": (1, 50)}, fold="all", batch_dice=True)`, on the CPU.
 
-    nnU-Net's folders lie in `tmp_path`; the preprocessed one holds CASES. Further arguments change the configuration of
-    the plans.
+    nnU-Net's folders lie in `tmp_path`; the preprocessed one holds CASES. `device` may be another. Further arguments
+    change the configuration of the plans.
     """
     for variable in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
@@ -190,6 +190,7 @@ def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         options: dict[str, Any] | None = None,
         fold: int | str = 0,
         labels: dict[str, Any] = LABELS,
+        device: str = "cpu",
         **configuration: Any,
     ) -> Any:
         method = DiffusionMethod().with_options(FEW_EPOCHS | (options or {}))
@@ -198,7 +199,7 @@ def make_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         if any(isinstance(values, list) for values in labels.values()):
             dataset["regions_class_order"] = list(range(1, len(labels)))
         torch.manual_seed(0)
-        return trainer_class(plans, "2d", fold, dataset, torch.device("cpu"))
+        return trainer_class(plans, "2d", fold, dataset, torch.device(device))
 
     return make
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from nnunet_diffusion_ensemble.denoiser.pretrained import TRAINER_NAME, read_pretrained
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.system.atomic import whole_file
-from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork, weight_average, widen_range
+from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork, WeightAverage, widen_range
 from shift_study.augmentation import Augmentation
 from shift_study.data import Data
 from shift_study.networks import architecture_of
@@ -90,7 +90,7 @@ def pretrain(
 
     start = time.time()
     step = Step(loss, optimizer, recorded, stream, cosine, GRADIENT_CLIP)
-    averaged = weight_average(network, settings.ema_decay)
+    averaged = WeightAverage(network, settings.ema_decay)
     iterations, share, losses = 0, 0.0, []
     while share < 1:
         step(share)

@@ -10,6 +10,7 @@ from nnunet_diffusion_ensemble.cli import (
     benchmark,
     convert,
     demo,
+    doctor,
     export,
     few_label,
     plan,
@@ -36,6 +37,7 @@ COMMANDS = {
     "report": report,
     "few-label": few_label,
     "demo": demo,
+    "doctor": doctor,
 }
 
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from monai.inferers import sliding_window_inference
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
@@ -46,6 +45,8 @@ def denoising_error(
     timesteps = scored_timesteps(len(denoiser.schedule.alpha_bar))
     noise = fixed_noise(seed, (len(timesteps), 1, len(image), *patch_size)).to(device)
     slices_or_volume = image.transpose(0, 1) if len(patch_size) == 2 else image[None]
+    from monai.inferers import sliding_window_inference  # takes seconds
+
     of_tiles = sliding_window_inference(
         slices_or_volume.float(),
         tuple(patch_size),

@@ -6,7 +6,7 @@ a frozen timestep is an ordinary `ResidualEncoderUNet`.
 
 import math
 import pydoc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -15,6 +15,7 @@ from dynamic_network_architectures.building_blocks.residual import BasicBlockD, 
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU, StackedConvBlocks
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nnunet_diffusion_ensemble.denoiser.schedule import NoiseSchedule
 from nnunet_diffusion_ensemble.denoiser.unets.base import DenoisingUNet
@@ -48,18 +49,58 @@ class TimestepEmbedding(nn.Module):
 
 
 class TimestepNorm(nn.Module):
-    """A norm followed by a scale and a shift that depend on the timestep; at first they change nothing."""
+    """A norm followed by a scale and a shift that depend on the timestep; at first they change nothing.
 
-    def __init__(self, norm: nn.Module, channels: int):
+    They come from `Modulations`, which computes those of all norms at once. After an instance norm they are folded
+    into its own, since each further pass over the feature maps would cost a GPU as much as the norm itself.
+    """
+
+    def __init__(self, norm: nn.Module, channels: int, position: int):
         super().__init__()
-        self.norm = norm
+        self.norm: Any = norm
+        self.position = position  # among the norms of the network
         self.modulation = nn.Linear(EMBEDDING_FEATURES, 2 * channels)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
+        is_instance_norm = isinstance(norm, nn.InstanceNorm2d | nn.InstanceNorm3d)
+        self.folds = is_instance_norm and self.norm.affine and not self.norm.track_running_stats
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.modulation(embedding).reshape(*embedding.shape[:1], -1, *[1] * (x.ndim - 2)).chunk(2, dim=1)
-        return self.norm(x) * (1 + scale) + shift
+    def forward(self, x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+        scale, shift = modulations[self.position].chunk(2, dim=1)
+        if not self.folds:
+            per_channel = (*scale.shape, *[1] * (x.ndim - 2))
+            return torch.addcmul(shift.reshape(per_channel), self.norm(x), scale.reshape(per_channel))
+        weight, bias = scale * self.norm.weight, torch.addcmul(shift, scale, self.norm.bias)
+        # Instance norm is batch norm of a batch of one with all images' channels.
+        channels = x.reshape(1, -1, *x.shape[2:])
+        normed = functional.batch_norm(
+            channels, None, None, weight.flatten(), bias.flatten(), training=True, eps=self.norm.eps
+        )
+        return normed.reshape(x.shape)
+
+
+class Modulations(nn.Module):
+    """Scale and shift of all norms of a network by one matrix product, in place of one for each.
+
+    Args:
+        norms: in the order of their positions; they keep their layers.
+    """
+
+    identity: Tensor
+
+    def __init__(self, norms: Sequence[TimestepNorm]):
+        super().__init__()
+        self.layers = [norm.modulation for norm in norms]
+        self.widths = [layer.out_features for layer in self.layers]
+        scale_and_shift = torch.tensor([1.0, 0.0])  # what the layers learn is added to it
+        identity = torch.cat([scale_and_shift.repeat_interleave(width // 2) for width in self.widths])
+        self.register_buffer("identity", identity, persistent=False)
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings (N, EMBEDDING_FEATURES) to (N, 2 * channels) for each norm: its scales, then its shifts."""
+        weight = torch.cat([layer.weight for layer in self.layers])
+        bias = torch.cat([layer.bias for layer in self.layers]) + self.identity
+        return functional.linear(embedding, weight, bias).to(bias.dtype).split(self.widths, dim=1)
 
 
 def replace_norm(block: ConvDropoutNormReLU, norm: nn.Module) -> None:
@@ -69,18 +110,21 @@ def replace_norm(block: ConvDropoutNormReLU, norm: nn.Module) -> None:
     block.all_modules[position] = norm
 
 
-def _make_norms_timestep_dependent(network: nn.Module) -> None:
+def _make_norms_timestep_dependent(network: nn.Module) -> list[TimestepNorm]:
+    norms: list[TimestepNorm] = []
     for block in [m for m in network.modules() if isinstance(m, ConvDropoutNormReLU)]:
-        replace_norm(block, TimestepNorm(block.norm, block.output_channels))
+        norms.append(TimestepNorm(block.norm, block.output_channels, len(norms)))
+        replace_norm(block, norms[-1])
+    return norms
 
 
-def _run(module: Any, x: Tensor, embedding: Tensor) -> Tensor:
-    """`module(x)` for the building blocks of a residual-encoder U-Net, with the embedding handed to every norm."""
+def _run(module: Any, x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+    """`module(x)` for the building blocks of a residual-encoder U-Net, with the modulations handed to every norm."""
     if isinstance(module, TimestepNorm):
-        return module(x, embedding)
+        return module(x, modulations)
     if isinstance(module, BasicBlockD):
-        inner = _run(module.conv2, _run(module.conv1, x, embedding), embedding)
-        return module.nonlin2(inner + _run(module.skip, x, embedding))
+        inner = _run(module.conv2, _run(module.conv1, x, modulations), modulations)
+        return module.nonlin2(inner + _run(module.skip, x, modulations))
     if isinstance(module, ConvDropoutNormReLU):
         module = module.all_modules
     elif isinstance(module, StackedConvBlocks):
@@ -89,7 +133,7 @@ def _run(module: Any, x: Tensor, embedding: Tensor) -> Tensor:
         module = module.blocks
     if isinstance(module, nn.Sequential):
         for part in module:
-            x = _run(part, x, embedding)
+            x = _run(part, x, modulations)
         return x
     return module(x)
 
@@ -128,7 +172,7 @@ class TimestepUNet(DenoisingUNet):
         self.encoder, self.decoder = unet.encoder, unet.decoder
         # The decoder's own link to the encoder would put every weight into the checkpoint a second time.
         del self.decoder.encoder, self.decoder.seg_layers
-        _make_norms_timestep_dependent(self)
+        self.modulations = Modulations(_make_norms_timestep_dependent(self))
         self.embedding = TimestepEmbedding()
         self.feature_channels = tuple(self.encoder.output_channels[-2::-1])
         self.size_divisors = tuple(math.prod(strides) for strides in zip(*self.encoder.strides, strict=True))
@@ -141,15 +185,15 @@ class TimestepUNet(DenoisingUNet):
         return (self.output,)
 
     def features(self, noisy_images: Tensor, timesteps: Tensor) -> list[Tensor]:
-        embedding = self.embedding(timesteps)
-        x = _run(self.encoder.stem, noisy_images, embedding)
+        modulations = self.modulations(self.embedding(timesteps))
+        x = _run(self.encoder.stem, noisy_images, modulations)
         skips = []
         for stage in self.encoder.stages:
-            x = _run(stage, x, embedding)
+            x = _run(stage, x, modulations)
             skips.append(x)
         levels = []
         for upsample, stage, skip in zip(self.decoder.transpconvs, self.decoder.stages, skips[-2::-1], strict=True):
-            x = _run(stage, torch.cat((upsample(x), skip), dim=1), embedding)
+            x = _run(stage, torch.cat((upsample(x), skip), dim=1), modulations)
             levels.append(x)
         return levels
 

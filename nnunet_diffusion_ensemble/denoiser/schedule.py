@@ -1,16 +1,30 @@
 """Noise schedule: the forward process of a DDPM and the changes between its predictions.
 
 Ho et al. 2020 (arXiv 2006.11239), cosine schedule of Nichol and Dhariwal 2021 (arXiv 2102.09672), velocity of Salimans
-and Ho 2022 (arXiv 2202.00512). The betas come from MONAI. The rest of MONAI's scheduler does not fit a network's
-forward pass: it keeps alpha-bar outside the module's buffers and casts it in place to the type of its input, so that
-one half-precision call spoils it for good.
+and Ho 2022 (arXiv 2202.00512). MONAI's scheduler does not fit a network's forward pass: it keeps alpha-bar outside the
+module's buffers and casts it in place to the type of its input, so that one half-precision call spoils it for good.
 """
 
+import math
+
 import torch
-from monai.networks.schedulers.scheduler import NoiseSchedules
 from torch import Tensor, nn
 
-SCHEDULES = {"cosine": "cosine", "linear": "linear_beta"}
+
+def cosine_betas(num_diffusion_steps: int) -> Tensor:
+    """1 - f(t + 1) / f(t) with f(t) = cos^2((t / T + s) / (1 + s) pi / 2), s = 0.008, at most 0.999 (Nichol and
+    Dhariwal 2021, equation 17); (steps,) in float64."""
+    share = torch.linspace(0, 1, num_diffusion_steps + 1, dtype=torch.float64)
+    f = torch.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
+    return (1 - f[1:] / f[:-1]).clamp(max=0.999)
+
+
+def linear_betas(num_diffusion_steps: int) -> Tensor:
+    """From 1e-4 to 0.02 in equal steps (Ho et al. 2020, section 4); (steps,) in float64."""
+    return torch.linspace(1e-4, 0.02, num_diffusion_steps, dtype=torch.float64)
+
+
+SCHEDULES = {"cosine": cosine_betas, "linear": linear_betas}
 FROM_CHECKPOINT = "checkpoint"  # alpha-bar comes with the weights
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
@@ -30,8 +44,7 @@ def alpha_bar_of(schedule: str, num_diffusion_steps: int) -> Tensor:
         raise ValueError(f"A diffusion process needs at least 2 steps, got {num_diffusion_steps}.")
     if schedule == FROM_CHECKPOINT:
         return torch.full((num_diffusion_steps,), torch.nan)
-    found = NoiseSchedules[SCHEDULES[schedule]](num_diffusion_steps)
-    return found[2] if isinstance(found, tuple) else torch.cumprod(1 - found, dim=0)
+    return torch.cumprod(1 - SCHEDULES[schedule](num_diffusion_steps), dim=0).float()
 
 
 class NoiseSchedule(nn.Module):

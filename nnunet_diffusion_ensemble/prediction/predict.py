@@ -18,6 +18,7 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case, naming_problem
 from nnunet_diffusion_ensemble.prediction.folder import (
     ENTROPY,
@@ -34,6 +35,7 @@ from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, 
 from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
 from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.system.places import refuse_file
 from nnunet_diffusion_ensemble.system.records import stamps
 
@@ -130,10 +132,19 @@ def predict_cases(
     for position, (case, files) in enumerate(cases.items(), start=1):
         is_new = not target.has(case)
         if is_new:
-            with target.new_case(case) as case_files:
+            with target.new_case(case) as case_files, telling_what_to_lower(_memory_settings(model)):
                 case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error))
         yield PredictedCase(target.read_scores(case), position, len(cases), is_new)
     target.write_table(list(cases))
+
+
+def _memory_settings(model: TrainedModel) -> dict[str, Any]:
+    """What the memory of a prediction depends on and can be changed after training: nothing, for stock nnU-Net."""
+    configuration = model.predictor.configuration_manager.configuration
+    if PLANS_KEY not in configuration:
+        return {}
+    name = f"{PLANS_KEY}.ensemble.images_per_pass in the model's plans.json"
+    return {name: DiffusionMethod.from_plans(configuration).ensemble.images_per_pass}
 
 
 def find_cases(folder: Path, model: TrainedModel) -> dict[str, list[Path]]:

@@ -17,7 +17,7 @@ from nnunet_diffusion_ensemble.denoiser.memorisation import check_memorisation
 from nnunet_diffusion_ensemble.denoiser.noise import fixed_noise
 from nnunet_diffusion_ensemble.denoiser.sampling import ddim_sample, save_sample_grid
 from nnunet_diffusion_ensemble.method import DiffusionMethod
-from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork, weight_average, widen_range
+from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork, WeightAverage, widen_range
 from nnunet_diffusion_ensemble.training.held_out import random_patches
 from nnunet_diffusion_ensemble.training.log import TRAIN_BANDS, VAL_BANDS, PretrainingLogger, TimestepBands
 from nnunet_diffusion_ensemble.training.pretraining import ImagePretrainTrainer
@@ -48,7 +48,7 @@ class DiffusionPretrainTrainer(ImagePretrainTrainer):
 
     def initialize(self) -> None:
         super().initialize()
-        self.averaged = weight_average(self.plain_network, self.method.pretraining.ema_decay)
+        self.averaged = WeightAverage(self.plain_network, self.method.pretraining.ema_decay)
 
     @property
     def averaged_network(self) -> Any:
@@ -83,18 +83,19 @@ class DiffusionPretrainTrainer(ImagePretrainTrainer):
         denoiser.trained_iterations += 1
         self.averaged.update_parameters(self.plain_network)
         self.iteration += 1
-        return {"loss": loss.detach().cpu().numpy()}
+        return {"loss": loss.detach()}
 
     def _loss_weights(self, timesteps: torch.Tensor) -> torch.Tensor:
         settings, schedule = self.method.pretraining, self.plain_network.denoiser.schedule
         return schedule.loss_weights(timesteps, settings.loss_weighting, settings.min_snr_gamma)
 
     def _draw_noise_and_timesteps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        generators = self.generators(self.method.pretraining.seed, len(images))
-        noise = self.noise(images.shape[1:], generators)
-        num_steps = self.method.denoiser.num_diffusion_steps
-        drawn = [torch.randint(num_steps, (1,), device=self.device, generator=g) for g in generators]
-        return noise, torch.cat(drawn)
+        seed, num_steps = self.method.pretraining.seed, self.method.denoiser.num_diffusion_steps
+
+        def draw(generator: torch.Generator, num_images: int) -> torch.Tensor:
+            return torch.randint(num_steps, (num_images,), device=self.device, generator=generator)
+
+        return self.noise(images, seed, 0), self.drawn(draw, len(images), seed, 1)
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)

@@ -11,8 +11,6 @@ from torch.optim.swa_utils import AveragedModel
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.method import DenoiserSettings
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
 
 class PretrainingNetwork(nn.Module):
     """The denoiser under the name it has in the segmentation network, so that its checkpoints load there."""
@@ -31,13 +29,23 @@ def ema_decay_at(num_updates: int, decay: float) -> float:
     return min(decay, 1 - (1 + num_updates) ** -0.75)
 
 
-def weight_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of the weights; buffers are copied."""
+class WeightAverage(AveragedModel):
+    """Exponential moving average of the weights; buffers are copied.
 
-    def update(averages: Tensors, weights: Tensors, num_updates: Tensor | int) -> None:
-        torch._foreach_lerp_(averages, weights, 1 - ema_decay_at(int(num_updates), decay))
+    torch's own looks at the number of updates on the GPU, which halts it at every step. Here it stays on the CPU.
+    """
 
-    return AveragedModel(network, multi_avg_fn=update)
+    def __init__(self, network: nn.Module, decay: float):
+        super().__init__(network, device=None)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        new_share = 1 - ema_decay_at(int(self.n_averaged), self.decay)  # 1 at first: the weights themselves
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), new_share)
+        for average, own in zip(self.module.buffers(), model.buffers(), strict=True):
+            average.copy_(own, non_blocking=True)
+        self.n_averaged += 1
 
 
 def widen_range(seen: Tensor, images: Tensor) -> None:

@@ -44,8 +44,8 @@ class TimestepBands:
 
     def totals(self, timesteps: Tensor, losses: Tensor) -> Tensor:
         """Number of timesteps (N,) in each band and sum of their losses (N,); (2, bands)."""
-        edges = torch.tensor(self.starts[1:], device=timesteps.device)
-        band = torch.bucketize(timesteps, edges, right=True)
+        # By comparison with numbers: a tensor of edges would be copied to the GPU at each step, which halts it.
+        band = sum(((timesteps >= start).long() for start in self.starts[1:]), torch.zeros_like(timesteps))
         totals = torch.zeros(2, len(self.starts), device=losses.device)
         return totals.index_add_(1, band, torch.stack([torch.ones_like(losses), losses]))
 

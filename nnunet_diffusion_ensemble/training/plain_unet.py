@@ -14,4 +14,4 @@ class PlainUNetTrainer(SegmentationTrainer):
             loss = self.loss(self.network(images), target) * self.share.loss_weight
         self.backward(loss)
         self.clip_and_step()
-        return {"loss": loss.detach().cpu().numpy()}
+        return {"loss": loss.detach()}

@@ -91,12 +91,18 @@ class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore
             raise ValueError("There is nothing to pretrain on: imagesUn of the raw data set holds no images.")
         super().initialize()
 
+    def memory_settings(self) -> dict[str, Any]:
+        others = super().memory_settings()
+        return {"diffusion.pretraining.batch_size": others.pop("batch_size"), **others}
+
     def _build_loss(self) -> None:
         """The loss needs more than a prediction and a target, and stands in `train_step`."""
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, WarmupCosine]:
         parameters = [p for p in self.network.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
+        optimizer = torch.optim.AdamW(
+            parameters, self.initial_lr, weight_decay=self.weight_decay, fused=self.fuses_optimizer
+        )
         per_epoch = self.num_iterations_per_epoch
         warmup = self.method.pretraining.warmup_iterations
         return optimizer, WarmupCosine(optimizer, self.initial_lr, warmup, self.num_epochs * per_epoch, per_epoch)

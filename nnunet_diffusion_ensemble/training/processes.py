@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 LONGEST_WAIT = timedelta(days=30)
+BLOCK_SIZE = 8  # images
 
 Result = TypeVar("Result")
 
@@ -45,13 +46,29 @@ def device_of_process(kind: str) -> torch.device:
 
 
 def seeded_generator(device: torch.device, *numbers: int) -> torch.Generator:
-    """Random numbers that depend on some numbers alone, such as seed, iteration and position in the global batch.
-
-    One generator an image costs microseconds. It makes the noise of an image the same whatever process draws it, and
-    none of them draws more than its share.
-    """
+    """Random numbers that depend on some numbers alone, such as seed, iteration and position in the global batch."""
     state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state))
+
+
+def drawn_in_blocks(
+    draw: Callable[[torch.Generator, int], Tensor], device: torch.device, images: range, *numbers: int
+) -> Tensor:
+    """Random numbers for some images of the global batch, the same whatever process draws them.
+
+    Images share a generator in blocks of BLOCK_SIZE, at fixed places of the global batch: a GPU waits for the host
+    where each image has its own, and each process would draw for all the others if there were but one.
+
+    Args:
+        draw: from a generator and a number of images to their numbers (images, ...).
+        device: of the numbers.
+        images: positions in the global batch.
+        numbers: that they depend on, such as seed and iteration.
+    """
+    blocks = range(images.start // BLOCK_SIZE, -(-images.stop // BLOCK_SIZE))
+    drawn = torch.cat([draw(seeded_generator(device, *numbers, block), BLOCK_SIZE) for block in blocks])
+    first = blocks.start * BLOCK_SIZE
+    return drawn[images.start - first : images.stop - first]
 
 
 def from_first_process(compute: Callable[[], Result]) -> Result:

@@ -88,13 +88,12 @@ class SegmentationTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         parameters = self.parameter_groups()
+        shared: dict[str, Any] = {"weight_decay": self.weight_decay, "fused": self.fuses_optimizer}
         optimizer: torch.optim.Optimizer
         if self.method.training.optimizer == "SGD":
-            optimizer = torch.optim.SGD(
-                parameters, self.initial_lr, weight_decay=self.weight_decay, momentum=0.99, nesterov=True
-            )
+            optimizer = torch.optim.SGD(parameters, self.initial_lr, momentum=0.99, nesterov=True, **shared)
         else:
-            optimizer = torch.optim.AdamW(parameters, self.initial_lr, weight_decay=self.weight_decay)
+            optimizer = torch.optim.AdamW(parameters, self.initial_lr, **shared)
         return optimizer, PolynomialDecay(optimizer, self.initial_lr, self.num_epochs)
 
     def share_batch(self) -> None:

@@ -105,7 +105,7 @@ class TimestepTrainer(SegmentationTrainer):
             mean_loss += loss.detach()
         self.clip_and_step()
         self.iteration += 1
-        return {"loss": mean_loss.cpu().numpy()}
+        return {"loss": mean_loss}
 
     def noise_and_timesteps(self, images: Tensor, which: range) -> tuple[Tensor | None, Tensor]:
         """What the images are noised with in one pass, the same however timesteps share passes.
@@ -117,23 +117,28 @@ class TimestepTrainer(SegmentationTrainer):
         Returns:
             noise (timesteps, N, C, *space), or None where the plans add none, and timesteps (timesteps, N).
         """
-        positions = self._drawn_positions(len(images))[which.start : which.stop]
-        timesteps = self.plain_network.timesteps[positions.to(self.device)]
+        timesteps = self.plain_network.timesteps[self._drawn_positions(len(images))[which.start : which.stop]]
         if not self.method.ensemble.adds_noise:
             return None, timesteps
         seed = self.method.ensemble.noise_seed
-        generators = [[self.generator(seed, i, p) for i, p in enumerate(row)] for row in positions.tolist()]
-        return torch.stack([self.noise(images.shape[1:], row) for row in generators]), timesteps
+        return torch.stack([self.noise(images, seed, row) for row in which]), timesteps
 
     def _drawn_positions(self, num_images: int) -> Tensor:
-        """(timesteps, N) on the CPU: for each image, positions in the plans' list, all different."""
+        """(timesteps, N): for each image, positions in the plans' list, all different."""
         total, seed = len(self.method.ensemble.timesteps), self.method.ensemble.noise_seed
         if self.num_drawn_timesteps == total:
-            return torch.arange(total)[:, None].expand(-1, num_images)
-        # The number of the noise's generators is a position, so that this one is none of theirs.
-        generators = [self.generator(seed, i, total, device=torch.device("cpu")) for i in range(num_images)]
-        drawn = [torch.randperm(total, generator=g)[: self.num_drawn_timesteps] for g in generators]
-        return torch.stack(drawn, dim=1)
+            return torch.arange(total, device=self.device)[:, None].expand(-1, num_images)
+
+        def draw(generator: torch.Generator, num_images: int) -> Tensor:
+            order = torch.rand(num_images, total, device=self.device, generator=generator).argsort(dim=1)
+            return order[:, : self.num_drawn_timesteps]
+
+        # The number of the noise is that of a row, so that this one is none of theirs.
+        return self.drawn(draw, num_images, seed, total).T
+
+    def memory_settings(self) -> dict[str, Any]:
+        images_per_pass = self.method.ensemble.images_per_pass
+        return {"diffusion.ensemble.images_per_pass": images_per_pass, **super().memory_settings()}
 
     def _passes(self) -> list[range]:
         """By the largest batch of any process, since in each backward pass all of them wait for each other."""

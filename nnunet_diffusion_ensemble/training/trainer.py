@@ -1,6 +1,6 @@
 """What all trainers of the package share: settings from the plans, safe checkpoints, seeded noise."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,19 @@ from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.system.guard import AtWorkError, alone_in
+from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.training.continuing import (
     EARLIER,
     refuse_foreign_checkpoint,
     remove_partial_files,
     set_earlier_checkpoints_aside,
 )
-from nnunet_diffusion_ensemble.training.processes import BatchShare, device_of_process, seeded_generator
+from nnunet_diffusion_ensemble.training.processes import (
+    BatchShare,
+    device_of_process,
+    drawn_in_blocks,
+    seeded_generator,
+)
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
 SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
@@ -66,12 +72,18 @@ class DiffusionTrainer(nnUNetTrainer):
             if self.device.type != "cuda":
                 self.grad_scaler = None
 
+    @property
+    def fuses_optimizer(self) -> bool:
+        """Whether the optimizer is one kernel, which learns of an overflow in float16 without halting the GPU."""
+        return self.device.type == "cuda"
+
     def initialize(self) -> None:
         """nnU-Net's. What it does for several processes is done here, since there the rank is the number of the GPU,
         which holds on one machine only, and every process has a GPU."""
         several_processes, self.is_ddp = self.is_ddp, False
         super().initialize()
         self.is_ddp = several_processes
+        self.optimizer.register_load_state_dict_pre_hook(self._keep_fused)
         if self.is_ddp:
             self.share_batch()
             self.loss = self._build_loss()
@@ -79,6 +91,10 @@ class DiffusionTrainer(nnUNetTrainer):
             if is_on_gpu:
                 self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
             self.network = DistributedDataParallel(self.network, device_ids=[self.device] if is_on_gpu else None)
+
+    def _keep_fused(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        """The state that another device left, with groups that say what is right on this one."""
+        return {**state, "param_groups": [{**group, "fused": self.fuses_optimizer} for group in state["param_groups"]]}
 
     def share_batch(self) -> None:
         """Takes this process's part of the batch.
@@ -149,22 +165,37 @@ class DiffusionTrainer(nnUNetTrainer):
             if earlier:
                 self.print_to_log_file(f"Of an earlier training, renamed to {EARLIER}...: {', '.join(earlier)}")
 
+    def run_training(self) -> None:
+        with telling_what_to_lower(self.memory_settings()):
+            super().run_training()
+
+    def memory_settings(self) -> dict[str, Any]:
+        """Settings of the plans that the memory of training depends on, the first to lower first."""
+        configuration = self.configuration_manager
+        return {"batch_size": configuration.batch_size, "patch_size": list(configuration.patch_size)}
+
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self.iteration = self.current_epoch * self.num_iterations_per_epoch
 
-    def generator(self, seed: int, image: int, *numbers: int, device: torch.device | None = None) -> torch.Generator:
+    def generator(self, seed: int, image: int, *numbers: int) -> torch.Generator:
         """Random numbers for an image of this process's batch: they depend on the seed, the iteration, the image's
         position in the global batch and further numbers, so that neither a restart nor processes change them."""
-        return seeded_generator(device or self.device, seed, self.iteration, self.share.start + image, *numbers)
+        return seeded_generator(self.device, seed, self.iteration, self.share.start + image, *numbers)
 
-    def generators(self, seed: int, num_images: int, *numbers: int) -> list[torch.Generator]:
-        """Those of all images of this process's batch."""
-        return [self.generator(seed, image, *numbers) for image in range(num_images)]
+    def drawn(self, draw: Callable[[torch.Generator, int], Tensor], num_images: int, seed: int, number: int) -> Tensor:
+        """What `draw` gives for the images of this process's batch, (N, ...), on the device. It depends as in
+        `generator` on seed, iteration, position in the global batch and a number; see `drawn_in_blocks`."""
+        images = range(self.share.start, self.share.start + num_images)
+        return drawn_in_blocks(draw, self.device, images, seed, self.iteration, number)
 
-    def noise(self, image_shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
-        """Standard normal noise for each image, (N, *image_shape)."""
-        return torch.stack([torch.randn(*image_shape, device=self.device, generator=g) for g in generators])
+    def noise(self, images: Tensor, seed: int, number: int) -> Tensor:
+        """Standard normal noise for each image, of their shape (N, C, *space)."""
+
+        def draw(generator: torch.Generator, num_images: int) -> Tensor:
+            return torch.randn(num_images, *images.shape[1:], device=self.device, generator=generator)
+
+        return self.drawn(draw, len(images), seed, number)
 
     def backward(self, loss: Tensor) -> None:
         (loss if self.grad_scaler is None else self.grad_scaler.scale(loss)).backward()
@@ -178,6 +209,11 @@ class DiffusionTrainer(nnUNetTrainer):
         else:
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """Brings the losses of all steps from the device at once: to ask for each would halt a GPU at every step."""
+        losses = torch.stack([output["loss"] for output in train_outputs]).cpu().numpy()
+        super().on_train_epoch_end([{"loss": loss} for loss in losses])
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, whole or not at all."""

@@ -35,10 +35,19 @@ def signal_and_noise(schedule: str, t: int) -> tuple[float, float]:
     return math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
 
 
+@pytest.mark.parametrize("num_steps", [2, 1000])
+def test_alpha_bar_is_that_of_monai(num_steps: int) -> None:
+    from monai.networks.schedulers import DDPMScheduler
+
+    for name, theirs in (("cosine", "cosine"), ("linear", "linear_beta")):
+        expected = DDPMScheduler(num_steps, schedule=theirs).alphas_cumprod
+        torch.testing.assert_close(alpha_bar_of(name, num_steps), expected, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", ["cosine", "linear"])
 @pytest.mark.parametrize("num_steps", [20, 1000])
 def test_alpha_bar_follows_the_closed_form(name: str, num_steps: int) -> None:
-    np.testing.assert_allclose(alpha_bar_of(name, num_steps), CLOSED_FORM[name](num_steps), rtol=1e-3)
+    np.testing.assert_allclose(alpha_bar_of(name, num_steps), CLOSED_FORM[name](num_steps), rtol=1e-5)
 
 
 def test_the_last_beta_of_the_cosine_schedule_is_clipped() -> None:

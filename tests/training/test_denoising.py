@@ -173,8 +173,8 @@ def test_training_loss_is_logged_by_the_timesteps_drawn(started, inputs_of, monk
     # At first nothing is predicted, and the loss is the mean square of the noise.
     trainer = started({"pretraining.timestep_bands": (100, 250), "denoiser.prediction_type": "epsilon"})
     trainer.on_train_epoch_start()
-    drawn, calls = iter(torch.tensor([[10], [99], [600]])), inputs_of(trainer.network)
-    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: next(drawn))
+    calls = inputs_of(trainer.network)
+    monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: torch.tensor([10, 99, 600]))
     trainer.on_train_epoch_end([trainer.train_step({"data": torch.ones(3, 1, 16, 16)})])
     squares = calls[0][1].square().mean((1, 2, 3))
     found = trainer.logger.get_value("train_loss_per_band", step=-1)

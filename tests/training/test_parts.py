@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.network.ensemble import TimestepEnsembleNetwork
-from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork, ema_decay_at, weight_average
+from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork, WeightAverage, ema_decay_at
 from nnunet_diffusion_ensemble.training.held_out import HeldOutBatches, central_patches, hold_out
 from nnunet_diffusion_ensemble.training.learning_rate import WarmupCosine
 from nnunet_diffusion_ensemble.training.time_limit import TimeLimit
@@ -61,7 +61,7 @@ def test_decay_is_one_less_the_updates_to_the_power_of_minus_three_quarters(num_
 
 def test_averaged_weights_follow_the_recursion_worked_in_plain_numbers():
     network, values = nn.Linear(1, 1), [3.0, -1.0, 4.0, 1.0, -5.0, 9.0]
-    averaged, expected = weight_average(network, decay=0.6), None
+    averaged, expected = WeightAverage(network, decay=0.6), None
     for i, value in enumerate(values):
         nn.init.constant_(network.weight, value)
         averaged.update_parameters(network)
@@ -72,7 +72,7 @@ def test_averaged_weights_follow_the_recursion_worked_in_plain_numbers():
 
 def test_buffers_are_copied_and_not_averaged():
     network = nn.BatchNorm1d(1)
-    averaged = weight_average(network, decay=0.9)
+    averaged = WeightAverage(network, decay=0.9)
     for value in (2.0, 6.0, 7.0):
         network.running_mean.fill_(value)
         averaged.update_parameters(network)
@@ -81,7 +81,7 @@ def test_buffers_are_copied_and_not_averaged():
 
 def test_averaging_leaves_the_trained_weights_alone():
     network = nn.Linear(1, 1)
-    averaged = weight_average(network, decay=0.9)
+    averaged = WeightAverage(network, decay=0.9)
     for value in (2.0, 6.0):
         nn.init.constant_(network.weight, value)
         averaged.update_parameters(network)

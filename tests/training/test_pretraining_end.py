@@ -18,7 +18,7 @@ def run_epoch(trainer: DiffusionPretrainTrainer, held_out_loss: float) -> set[st
         file.unlink()
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
-    trainer.on_train_epoch_end([{"loss": 1.0}])
+    trainer.on_train_epoch_end([{"loss": torch.tensor(1.0)}])
     losses = np.full((2, 5), held_out_loss)
     trainer.on_validation_epoch_end([{"losses": losses, "weighted": losses}])
     trainer.on_epoch_end()
@@ -88,9 +88,9 @@ def test_the_network_computes_in_the_precision_of_the_plans(started, randn, prec
     )
     trainer.on_train_epoch_start()
     batch = {"data": randn(2, 1, 16, 16), "index": 0}
-    found = [trainer.train_step(batch)["loss"], trainer.validation_step(batch)["losses"]]
+    loss, losses = trainer.train_step(batch)["loss"], trainer.validation_step(batch)["losses"]
     assert set(seen) == {expected}
-    assert all(values.dtype == np.float32 for values in found)
+    assert (loss.dtype, losses.dtype) == (torch.float32, np.float32)
     assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
 
 

@@ -14,6 +14,7 @@ from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import Diffus
 from nnunet_diffusion_ensemble.training.processes import (
     BatchShare,
     device_of_process,
+    drawn_in_blocks,
     from_first_process,
     seeded_generator,
 )
@@ -50,6 +51,25 @@ def test_seeded_numbers_depend_on_every_number_and_their_order() -> None:
     drawn = [tuple(torch.randn(4, generator=seeded_generator(device, *seed)).tolist()) for seed in seeds]
     assert len(set(drawn)) == len(seeds)
     assert drawn[0] == tuple(torch.randn(4, generator=seeded_generator(device, 1, 0, 0)).tolist())
+
+
+def draw_normal(generator: torch.Generator, num_images: int) -> torch.Tensor:
+    return torch.randn(num_images, 2, 50, generator=generator)
+
+
+@pytest.mark.parametrize("images", [range(1), range(8), range(3, 9), range(8, 20), range(15, 17)])
+def test_images_get_the_same_numbers_whatever_part_of_the_batch_is_drawn(images) -> None:
+    device = torch.device("cpu")
+    whole = drawn_in_blocks(draw_normal, device, range(20), 3, 1, 0)
+    assert torch.equal(drawn_in_blocks(draw_normal, device, images, 3, 1, 0), whole[images.start : images.stop])
+
+
+def test_every_image_of_every_iteration_gets_numbers_of_its_own() -> None:
+    drawn = [
+        drawn_in_blocks(draw_normal, torch.device("cpu"), range(20), *n) for n in ((3, 0, 0), (3, 0, 1), (3, 1, 0))
+    ]
+    correlations = torch.corrcoef(torch.cat(drawn).flatten(1)) - torch.eye(60)
+    assert correlations.abs().max() < 0.5  # of 100 numbers each: the standard deviation is 1/10
 
 
 def test_a_single_process_computes_itself() -> None:

@@ -47,12 +47,10 @@ def test_without_a_number_every_image_has_all_timesteps_in_the_order_of_the_plan
     assert timesteps.T.tolist() == [list(TIMESTEPS)] * 3
 
 
-def test_a_timestep_that_is_drawn_has_the_noise_that_it_has_among_all(start_ensemble) -> None:
-    all_noise, _ = drawn(start_ensemble({"ensemble.timesteps": TIMESTEPS}))
-    noise, timesteps = drawn(start_ensemble(PAIRS))
-    for row, image in ((row, image) for row in range(2) for image in range(3)):
-        position = TIMESTEPS.index(int(timesteps[row, image]))
-        assert torch.equal(noise[row, image], all_noise[position, image])
+def test_every_image_has_noise_of_its_own_at_each_timestep(start_ensemble) -> None:
+    noise, _ = drawn(start_ensemble(PAIRS), num_images=10)
+    correlations = torch.corrcoef(noise.reshape(20, -1)) - torch.eye(20)
+    assert correlations.abs().max() < 0.3  # of 256 numbers each: the standard deviation is 1/16
 
 
 def test_a_restarted_training_draws_the_same(start_ensemble) -> None:

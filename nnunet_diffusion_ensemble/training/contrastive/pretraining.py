@@ -89,12 +89,12 @@ class ContrastivePretrainTrainer(ImagePretrainTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         generators = [self.generator(self.method.pretraining.seed, i) for i in range(len(batch["data"]))]
         first, second = self._represented(batch, generators)
-        cases = np.searchsorted(self.training_images.identifiers, batch["keys"])
-        loss = self.loss_between(first, second, torch.from_numpy(cases).to(self.device)) * self.share.loss_weight
+        cases = torch.from_numpy(np.searchsorted(self.training_images.identifiers, batch["keys"]))
+        loss = self.loss_between(first, second, cases.to(self.device, non_blocking=True)) * self.share.loss_weight
         self.backward(loss * self.gradient_weight)
         self.clip_and_step()
         self.iteration += 1
-        return {"loss": loss.detach().cpu().numpy()}
+        return {"loss": loss.detach()}
 
     @torch.no_grad()
     def validation_step(self, batch: dict) -> dict:

@@ -1,0 +1,144 @@
+"""Steps `speed` and `compiled`: iterations a second beside stock nnU-Net, on the same plans, in one process.
+
+Training: `step` takes a batch that lies ready in pinned memory, `loaded` takes nnU-Net's loader with all its workers.
+Prediction: nnU-Net's sliding window on one image of the patch's size, and one pass of a batch through the network.
+Ratios are those of rates: above 1 ours is faster.
+"""
+
+import gc
+from functools import partial
+from typing import Any
+
+import torch
+from common import PLANNED, SMALL, StepArguments, Work, peak_mb, rates, step_arguments
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from results import add_result
+
+from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
+from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
+
+STOCK = "nnUNetTrainer"
+TRAINERS = {
+    STOCK: nnUNetTrainer,
+    "DiffusionPretrainTrainer": DiffusionPretrainTrainer,
+    "DiffusionEnsembleTrainer": DiffusionEnsembleTrainer,
+}
+ONE_TIMESTEP = {"ensemble.timesteps": (50,)}
+
+
+def fixed_batch(args: StepArguments, trainer: Any) -> dict[str, Any]:
+    """Images and targets of the plans' patch size, at all of the trainer's resolutions."""
+    size = trainer.configuration_manager.patch_size
+    pinned = args.device.type == "cuda"
+
+    def target(scale: Any) -> torch.Tensor:
+        labels = torch.randint(2, (args.batch_size, 1, *(round(n * s) for n, s in zip(size, scale, strict=True))))
+        return labels.to(torch.int16).pin_memory() if pinned else labels.to(torch.int16)
+
+    images = torch.randn(args.batch_size, 1, *size)
+    scales = trainer._get_deep_supervision_scales()
+    targets: Any = [target(scale) for scale in scales] if scales else target([1] * len(size))
+    return {"data": images.pin_memory() if pinned else images, "target": targets}
+
+
+def training_work(args: StepArguments, trainer: Any) -> Work:
+    return partial(trainer.train_step, fixed_batch(args, trainer))
+
+
+def measure_training(args: StepArguments, plans: str, seconds: float) -> None:
+    trainers, rows = {}, {}
+    for name, trainer_class in TRAINERS.items():
+        trainers[name] = args.trainer(trainer_class, args.plans(plans))
+        rows[name] = training_work(args, trainers[name])
+    report(args, f"{plans}, training step", rates(rows, args.device, seconds))
+    if args.compiled:
+        return
+    loaders = {}
+    for name, trainer in trainers.items():
+        loaders[name] = trainer.get_dataloaders()[0]
+        rows[name] = lambda trainer=trainer, loader=loaders[name]: trainer.train_step(next(loader))
+        # One loader at a time has the cores.
+        found = rates({name: rows[name]}, args.device, seconds / len(trainers))
+        rows[name] = found[name]
+        if hasattr(loaders[name], "_finish"):
+            loaders[name]._finish()
+    report(args, f"{plans}, training, loaded", rows)
+
+
+def measure_memory_of_training(args: StepArguments, plans: str) -> None:
+    """Each alone on the card."""
+    for name, trainer_class in TRAINERS.items():
+        trainer = args.trainer(trainer_class, args.plans(plans))
+        peak = peak_mb(training_work(args, trainer), args.device)
+        add_result(args.output, "memory of a training step", {"card": args.card, "plans": plans, name: peak})
+        del trainer
+        gc.collect()
+        if args.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def predictors(args: StepArguments, plans: str) -> dict[str, nnUNetPredictor]:
+    """Of stock nnU-Net, of the ensemble, and of the ensemble of one timestep; random weights."""
+    cases = {
+        STOCK: (nnUNetTrainer, {}),
+        "all timesteps": (DiffusionEnsembleTrainer, {}),
+        "one timestep": (DiffusionEnsembleTrainer, ONE_TIMESTEP),
+    }
+    found = {}
+    for name, (trainer_class, options) in cases.items():
+        trainer = args.trainer(trainer_class, args.plans(plans, options))
+        trainer.set_deep_supervision_enabled(False)
+        predictor = nnUNetPredictor(device=args.device, allow_tqdm=False)
+        predictor.manual_initialization(
+            trainer.network.eval(),
+            trainer.plans_manager,
+            trainer.configuration_manager,
+            None,
+            trainer.dataset_json,
+            trainer_class.__name__,
+            (0, 1),
+        )
+        found[name] = predictor
+    return found
+
+
+def measure_prediction(args: StepArguments, plans: str, seconds: float) -> None:
+    found = predictors(args, plans)
+    size = args.plans(plans)["configurations"]["2d"]["patch_size"]
+    image, batch = torch.randn(1, 1, *size), torch.randn(args.batch_size, 1, *size, device=args.device)
+    windows = {
+        name: partial(predictor.predict_sliding_window_return_logits, image) for name, predictor in found.items()
+    }
+
+    @torch.inference_mode()
+    def forward(network: torch.nn.Module) -> None:
+        with torch.autocast(args.device.type, enabled=args.device.type == "cuda"):
+            network(batch)
+
+    passes = {name: partial(forward, predictor.network) for name, predictor in found.items()}
+    report(args, f"{plans}, prediction of an image", rates(windows, args.device, seconds / 2))
+    report(args, f"{plans}, prediction of a batch", rates(passes, args.device, seconds / 2))
+
+
+def report(args: StepArguments, what: str, found: dict[str, float]) -> None:
+    """A second's number of each, and by how much it is more than stock's."""
+    row: dict[str, Any] = {"card": args.card, "compiled": args.compiled, "what": what, "batch": args.batch_size}
+    row |= {f"{name}, 1/s": rate for name, rate in found.items()}
+    row |= {f"{name} / stock": rate / found[STOCK] for name, rate in found.items() if name != STOCK}
+    add_result(args.output, "speed", row)
+    print(row, flush=True)
+
+
+def main() -> None:
+    args = step_arguments(__doc__)
+    seconds = 0 if args.is_dry_run else args.seconds / 10
+    for plans in (PLANNED, SMALL):
+        measure_training(args, plans, seconds)
+        if not args.compiled:
+            measure_prediction(args, plans, seconds)
+            measure_memory_of_training(args, plans)
+
+
+if __name__ == "__main__":
+    main()
