@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 from dataclasses import asdict
+from itertools import chain
 
 from nnunet_diffusion_ensemble.cli.argument_types import not_negative, positive
 
@@ -25,11 +26,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.doctor.machine import look_at_machine
 
     findings, places = [], Places.of(os.environ)
-    if args.dataset is None:
-        looks = (finding for part in (look_at_machine(), look_at_datasets(places)) for finding in part)
-    else:
-        looks = examine(args.dataset, places, args.num_processes)
-    for finding in looks:
+    everything = chain(look_at_machine(), look_at_datasets(places))
+    for finding in everything if args.dataset is None else examine(args.dataset, places, args.num_processes):
         findings.append(finding)
         if not args.json:
             print(finding, flush=True)

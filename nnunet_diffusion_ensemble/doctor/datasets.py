@@ -1,7 +1,7 @@
 """The data sets on a machine, and how far each has come: fingerprint, plans, preprocessed, pretrained, trained."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def look_at_dataset(name: str, places: Places) -> Iterator[Finding]:
             yield state.finding(counts)
 
 
-def _raw(name: str, places: Places) -> Iterator[Finding]:
+def _raw(name: str, places: Places) -> Generator[Finding, None, tuple[int, int] | None]:
     """Yields what the raw data are; returns how many labelled and unlabelled cases, None if they are not here."""
     if places.raw is None or not (places.raw / name).is_dir():
         yield Finding(name, NOTE, "no raw data on this machine")

@@ -149,10 +149,6 @@ class DiffusionTrainer(nnUNetTrainer):
                     raise SystemExit(2) from error
             yield
 
-    def run_training(self) -> None:
-        with self.alone():
-            super().run_training()
-
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         with self.alone():
             super().perform_actual_validation(save_probabilities)
@@ -166,7 +162,7 @@ class DiffusionTrainer(nnUNetTrainer):
                 self.print_to_log_file(f"Of an earlier training, renamed to {EARLIER}...: {', '.join(earlier)}")
 
     def run_training(self) -> None:
-        with telling_what_to_lower(self.memory_settings()):
+        with self.alone(), telling_what_to_lower(self.memory_settings()):
             super().run_training()
 
     def memory_settings(self) -> dict[str, Any]:
