@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_diffusion_ensemble.cli.argument_types import not_negative
+from nnunet_diffusion_ensemble.cli.argument_types import add_trust, not_negative
 
 HELP = "write a denoiser to pass on: averaged weights and plans only"
 
@@ -11,7 +11,8 @@ HELP = "write a denoiser to pass on: averaged weights and plans only"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand."""
     parser.add_argument("checkpoint", help="checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrainer")
-    parser.add_argument("output", type=Path, help="file to write, e.g. DENOISER.pth")
+    parser.add_argument("output", type=Path, help="file to write, e.g. DENOISER.pth or DENOISER.safetensors")
+    add_trust(parser)
     parser.add_argument("--half", action="store_true", help="parameters in float16: half the size")
     parser.add_argument(
         "--timestep", type=not_negative, help="instead, for nnUNetTrainer -pretrained_weights: the U-Net at it"
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 
     if args.timestep is None:
-        export_denoiser(denoiser_file(args.checkpoint), args.output, args.half)
+        export_denoiser(denoiser_file(args.checkpoint), args.output, args.half, args.trust)
     else:
         export_folded(denoiser_file(args.checkpoint), args.output, args.timestep, args.half)
     print(f"Wrote {args.output}: {args.output.stat().st_size / 1e6:.1f} MB")

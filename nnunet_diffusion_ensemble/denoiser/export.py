@@ -10,6 +10,8 @@ from torch import Tensor
 from nnunet_diffusion_ensemble.denoiser.folding import folded_weights
 from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser, read_pretrained
 from nnunet_diffusion_ensemble.method import PLANS_KEY
+from nnunet_diffusion_ensemble.nnunet.safetensors_file import ENDING as SAFETENSORS
+from nnunet_diffusion_ensemble.nnunet.safetensors_file import write_safetensors
 from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.system.guard import alone_at
 from nnunet_diffusion_ensemble.system.places import refuse_folder
@@ -17,22 +19,23 @@ from nnunet_diffusion_ensemble.system.places import refuse_folder
 FOLDED = "nnunet-diffusion export --timestep"  # as the trainer: nnU-Net does not read it, our errors name it
 
 
-def export_denoiser(checkpoint_file: Path, output: Path, half: bool = False) -> None:
+def export_denoiser(checkpoint_file: Path, output: Path, half: bool = False, trusted: bool = False) -> None:
     """Writes the averaged weights of a denoiser with the part of the plans that it needs, whole or not at all.
 
     Everything that reads a checkpoint of the pretraining reads this one, too, except for `--c`.
 
     Args:
         checkpoint_file: checkpoint of `DiffusionPretrainTrainer` or `DiffusionEnsembleTrainer`.
-        output: file to write.
+        output: file to write; one named `.safetensors` is written in that format.
         half: store parameters in float16, half the size; they are used in float32 all the same. Buffers, such as the
             noise schedule, stay as they are.
+        trusted: run code of the checkpoint if it cannot be read without.
 
     Raises:
         ValueError: no such checkpoint, `output` is the checkpoint itself, or a weight is too large for float16.
         FileNotFoundError: the checkpoint or the folder of `output` is missing.
     """
-    denoiser = read_pretrained(checkpoint_file)
+    denoiser = read_pretrained(checkpoint_file, trusted)
     _check_output(output, checkpoint_file)
     parameters = [PREFIX + name for name, _ in denoiser.module().named_parameters(remove_duplicate=False)]
     weights = _in_half(denoiser.weights, parameters) if half else denoiser.weights
@@ -52,6 +55,10 @@ def export_folded(checkpoint_file: Path, output: Path, timestep: int, half: bool
         ValueError: as `export_denoiser`, and where `folded_weights` cannot fold the denoiser.
         FileNotFoundError: the checkpoint or the folder of `output` is missing.
     """
+    if output.suffix == SAFETENSORS:
+        raise ValueError(
+            f"nnU-Net's -pretrained_weights reads no {SAFETENSORS}: name {output.with_suffix('.pth').name}."
+        )
     denoiser = read_pretrained(checkpoint_file)
     _check_output(output, checkpoint_file)
     weights = folded_weights(denoiser.module(), timestep)
@@ -73,7 +80,10 @@ def _write(output: Path, denoiser: PretrainedDenoiser, weights: Mapping[str, Ten
         "trainer_name": trainer_name,
     }
     with alone_at(output), whole_file(output) as temporary:
-        torch.save(checkpoint, temporary)
+        if output.suffix == SAFETENSORS:
+            write_safetensors(checkpoint, temporary)
+        else:
+            torch.save(checkpoint, temporary)
 
 
 def _plans(denoiser: PretrainedDenoiser) -> dict[str, Any]:

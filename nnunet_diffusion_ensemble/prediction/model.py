@@ -230,7 +230,7 @@ def check_model(folder: Path, settings: PredictionSettings) -> None:
     plans, _ = read_descriptions(folder)
     for file in checkpoint_files(folder, settings):
         with blaming(folder / "plans.json", COPY):
-            _trainer_and_configuration(plans, read_checkpoint(file, mapped=True), folder)
+            _trainer_and_configuration(plans, read_checkpoint(file, mapped=True, trusted=True), folder)
 
 
 def _trainer_and_configuration(
@@ -259,7 +259,7 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
         NotImplementedError: for a cascade.
     """
     plans, dataset_json = read_descriptions(folder)
-    checkpoints = [read_checkpoint(file) for file in checkpoint_files(folder, settings)]
+    checkpoints = [read_checkpoint(file, trusted=True) for file in checkpoint_files(folder, settings)]
     with blaming(folder / "dataset.json", COPY):
         labels, channels = plans.get_label_manager(dataset_json), number_of_channels(dataset_json)
     with blaming(folder / "plans.json", COPY):

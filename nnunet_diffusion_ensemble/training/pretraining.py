@@ -14,6 +14,7 @@ from nnunet_diffusion_ensemble.augmentation.shift import ShiftAugmentation
 from nnunet_diffusion_ensemble.data.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled, unlabelled_folder
 from nnunet_diffusion_ensemble.method import ContrastiveSettings, PretrainingSettings
+from nnunet_diffusion_ensemble.nnunet.checkpoint import plain
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels
 from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.training.held_out import HeldOutBatches, central_patches, hold_out
@@ -256,7 +257,7 @@ class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore
         if self.local_rank != 0 or self.disable_checkpointing:
             return
         with whole_file(filename) as temporary:
-            torch.save(self.checkpoint(), temporary)
+            torch.save(plain(self.checkpoint()), temporary)
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         self.time_limit.used_seconds = checkpoint["used_seconds"]

@@ -233,7 +233,7 @@ class DiffusionTrainer(nnUNetTrainer):
         file = Path(filename_or_checkpoint)
         if not self.was_initialized:
             self.initialize()
-        checkpoint = read_checkpoint(file)
+        checkpoint = read_checkpoint(file, trusted=True)
         configuration, weights = self.configuration_manager.configuration, self.plain_network.state_dict()
         refuse_foreign_checkpoint(checkpoint, file, type(self).__name__, configuration, weights)
         super().load_checkpoint(str(file))
