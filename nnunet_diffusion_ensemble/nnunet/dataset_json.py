@@ -43,11 +43,9 @@ def refuse_labelled_cases(raw_dataset_folder: Path, dataset_json: dict[str, Any]
 
 
 def refuse_missing_labels(raw_dataset_folder: Path, dataset_json: dict[str, Any]) -> None:
-    """Raises ValueError if a data set that is to be planned with its labels has no labelled case, or names no label."""
+    """Raises ValueError if a data set that is to be planned with its labels has no labelled case."""
     if not labelled_file_counts(raw_dataset_folder, dataset_json):
         raise ValueError(
             f"{raw_dataset_folder.name} has no labelled image in imagesTr. If it has only unlabelled ones, in "
             "imagesUn, plan it with: nnunet-diffusion plan --unlabelled."
         )
-    if missing := [key for key in ("labels", "numTraining") if key not in dataset_json]:
-        raise ValueError(f"{raw_dataset_folder / 'dataset.json'} lacks {' and '.join(missing)}.")

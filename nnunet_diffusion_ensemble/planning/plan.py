@@ -73,6 +73,8 @@ def plan(
     dataset_json = read_dataset_json(folder)
     if not unlabelled:
         refuse_missing_labels(folder, dataset_json)
+        if missing := [key for key in ("labels", "numTraining") if key not in dataset_json]:
+            raise ValueError(f"{folder / 'dataset.json'} lacks {' and '.join(missing)}.")
     preprocessed = Path(nnUNet_preprocessed) / folder.name
     preprocessed.mkdir(parents=True, exist_ok=True)
     with alone_at(preprocessed / FINGERPRINT):  # all plans of a data set share it
