@@ -28,7 +28,7 @@ FLOORS = (
     ("denoiser",),
     ("nnunet",),
     ("method",),
-    ("settings", "system"),
+    ("system",),
 )
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 APART = ("__init__", "external", "torchrun")  # the public API, and what is run by nnU-Net or torchrun
@@ -52,6 +52,10 @@ def imported_parts(module: Path) -> set[str]:
             continue
         names |= {name.split(".")[1] for name in found if name.startswith(f"{PACKAGE}.")}
     return names - {"__version__"}
+
+
+def calls(module: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Call)]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -79,6 +83,15 @@ def test_the_modules_that_nnunet_finds_are_leaves() -> None:
         for module in (REPOSITORY / folder).glob("*.py"):
             assert len(module.read_text().splitlines()) <= 15, module
             assert not {"trainers", "planners"} & imported_parts(module), module
+
+
+def test_only_one_module_reads_and_writes_the_files_of_torch() -> None:
+    at_it = {
+        str(path.relative_to(REPOSITORY / PACKAGE))
+        for path in MODULES
+        if {"torch.load", "torch.save"} & {ast.unparse(node.func) for node in calls(path)}
+    }
+    assert at_it == {"nnunet/checkpoint.py"}
 
 
 def test_the_packages_of_the_wheel_are_the_folders() -> None:

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parents[2] / ".gpu"
 # What the package and nnU-Net import and a machine that is set up for torch and scientific Python usually lacks.
 PACKAGES = (
     *("nnunetv2", "acvl-utils", "batchgenerators", "batchgeneratorsv2", "dynamic-network-architectures"),
-    *("SimpleITK", "nibabel", "monai", "connected-components-3d"),
+    *("SimpleITK", "nibabel", "monai", "connected-components-3d", "timm"),
     *("blosc2", "ndindex", "numexpr", "pydantic", "pydantic-core", "typing-inspection", "annotated-types"),
 )
 GLIBC = (28, 27, 24, 17)

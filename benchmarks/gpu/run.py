@@ -43,7 +43,7 @@ STEPS = {
     "data": Step("data.py", 120),
     "tests": Step(None, 240),
     "speed": Step("speed.py", 120),
-    "compiled": Step("speed.py", 180, ("--compiled",), compiles=True),
+    "compiled": Step("speed.py", 160, ("--compiled",), compiles=True),
     "memory": Step("memory.py", 60),
     "pretrain": Step("pretrain.py", None),
     "export": Step("export.py", 40),
@@ -79,7 +79,7 @@ class Run:
     def command(self, name: str, step: Step, seconds: float) -> list[str]:
         if name == "tests":
             report = ["--junitxml", str(self.args.output / "junit.xml"), "-p", "no:cacheprovider"]
-            return [sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-q", "-rs", *report]
+            return [sys.executable, "-m", "pytest", "tests/gpu", "-m", "gpu", "-v", "--tb=short", *report]
         assert step.script is not None
         named = {"--work": self.args.work, "--output": self.args.output, "--images": self.args.images}
         named |= {"--device": self.args.device, "--size": self.args.size, "--seconds": round(seconds)}

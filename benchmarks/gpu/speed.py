@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from common import PLANNED, SMALL, StepArguments, Work, peak_mb, rates, step_arguments
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -47,32 +48,33 @@ def training_work(args: StepArguments, trainer: Any) -> Work:
 
 
 def measure_training(args: StepArguments, plans: str, seconds: float) -> None:
-    trainers, rows = {}, {}
-    for name, trainer_class in TRAINERS.items():
-        trainers[name] = args.trainer(trainer_class, args.plans(plans))
-        rows[name] = training_work(args, trainers[name])
-    report(args, f"{plans}, training step", rates(rows, args.device, seconds))
-    if args.compiled:
-        return
-    loaders = {}
-    for name, trainer in trainers.items():
-        loaders[name] = trainer.get_dataloaders()[0]
-        rows[name] = lambda trainer=trainer, loader=loaders[name]: trainer.train_step(next(loader))
-        # One loader at a time has the cores.
-        found = rates({name: rows[name]}, args.device, seconds / len(trainers))
-        rows[name] = found[name]
-        if hasattr(loaders[name], "_finish"):
-            loaders[name]._finish()
-    report(args, f"{plans}, training, loaded", rows)
+    trainers = {name: args.trainer(trainer_class, args.plans(plans)) for name, trainer_class in TRAINERS.items()}
+    works = {name: training_work(args, trainer) for name, trainer in trainers.items()}
+    report(args, f"{plans}, training step", rates(works, args.device, seconds))
+    if not args.compiled:
+        found = {name: rate_when_loaded(trainer, seconds / len(trainers)) for name, trainer in trainers.items()}
+        report(args, f"{plans}, training, loaded", found)
+
+
+def rate_when_loaded(trainer: Any, seconds: float) -> float:
+    """With nnU-Net's loader, which has all cores for itself and starts with nothing in stock."""
+    loaders = trainer.get_dataloaders()
+    try:
+        return rates({"": lambda: trainer.train_step(next(loaders[0]))}, trainer.device, seconds)[""]
+    finally:
+        for loader in loaders:
+            if isinstance(loader, NonDetMultiThreadedAugmenter):
+                loader._finish()
 
 
 def measure_memory_of_training(args: StepArguments, plans: str) -> None:
     """Each alone on the card."""
     for name, trainer_class in TRAINERS.items():
         trainer = args.trainer(trainer_class, args.plans(plans))
-        peak = peak_mb(training_work(args, trainer), args.device)
-        add_result(args.output, "memory of a training step", {"card": args.card, "plans": plans, name: peak})
-        del trainer
+        work = training_work(args, trainer)
+        row = {"card": args.card, "plans": plans, "trainer": name, "batch": args.batch_size}
+        add_result(args.output, "memory of a training step", {**row, "peak, MB": peak_mb(work, args.device)})
+        del trainer, work
         gc.collect()
         if args.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -132,8 +134,8 @@ def report(args: StepArguments, what: str, found: dict[str, float]) -> None:
 
 def main() -> None:
     args = step_arguments(__doc__)
-    seconds = 0 if args.is_dry_run else args.seconds / 10
-    for plans in (PLANNED, SMALL):
+    seconds = 0 if args.is_dry_run else args.seconds / 15  # a measurement
+    for plans in (PLANNED,) if args.compiled else (PLANNED, SMALL):  # compiling takes a minute a trainer
         measure_training(args, plans, seconds)
         if not args.compiled:
             measure_prediction(args, plans, seconds)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.pretrained import TRAINER_NAME, read_pretrained
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
-from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork, WeightAverage, widen_range
 from shift_study.augmentation import Augmentation
 from shift_study.data import Data
@@ -161,5 +161,4 @@ def write(
         "init_args": {"plans": plans, "configuration": "2d"},
         "trainer_name": TRAINER_NAME,
     }
-    with whole_file(output) as temporary:
-        torch.save(checkpoint, temporary)
+    write_checkpoint(checkpoint, output)

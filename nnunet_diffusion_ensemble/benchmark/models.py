@@ -12,11 +12,11 @@ from nnunet_diffusion_ensemble.benchmark.problems import Problem
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import (
-    PredictionSettings,
     check_model,
     model_files,
     read_descriptions,
 )
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.messages import in_one_line
 
 
@@ -62,7 +62,11 @@ def check_models(spec: BenchmarkSpec) -> tuple[list[Run], list[Problem]]:
     for model in spec.models:
         for seed, folds in model.seeds.items():
             settings = PredictionSettings(
-                folds, model.checkpoint, spec.tile_step_size, spec.mirroring, device=spec.device
+                folds=folds,
+                checkpoint_name=model.checkpoint,
+                tile_step_size=spec.tile_step_size,
+                use_mirroring=spec.mirroring,
+                device=spec.device,
             )
             run = _checked(model, seed, settings)
             if isinstance(run, Run):

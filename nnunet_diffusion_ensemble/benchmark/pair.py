@@ -20,7 +20,8 @@ from nnunet_diffusion_ensemble.benchmark.results import (
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.evaluation.calibration import Reliability
-from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, EvaluationSettings, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.summary import write_summary
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel
@@ -132,9 +133,7 @@ class Pair:
         """Evaluates all cases and writes the tables; yields the cases' names."""
         (self.folder / EVALUATED_FROM).unlink(missing_ok=True)
         references = {name: case.reference for name, case in self.domain.cases.items()}
-        settings = EvaluationSettings(
-            self.spec.metrics, self.spec.unit, self.spec.nsd_tolerance, self.spec.timesteps, self.spec.num_processes
-        )
+        settings = EvaluationSettings(**{name: getattr(self.spec, name) for name in EvaluationSettings.model_fields})
         dataset_json, reader_writer = self.run.dataset_json, self.run.reader_writer()
         evaluated: list[EvaluatedCase] = []
         sums: dict[str, Reliability] = {}

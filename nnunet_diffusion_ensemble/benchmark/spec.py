@@ -2,39 +2,24 @@
 
 import os
 import re
-from collections import Counter
-from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo
 
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
+from nnunet_diffusion_ensemble.evaluation.settings import MetricNames, Unit
+from nnunet_diffusion_ensemble.system.allowed import WORDS
+from nnunet_diffusion_ensemble.system.settings import Count, Folds, Listed, Once, Positive, Settings, Share
 
 LONGEST_NAME = 100
+SEEDS, FOLDS = "seeds", "folds"  # `folds: [0, 1]` of a model is read as `seeds: {0: [0, 1]}`
 BASE = "base"  # in the context of validation: the folder that relative paths start from
 
 
 def as_name(text: str) -> str:
     """A name for a file: what file systems or shells mind becomes an underscore."""
     return re.sub(r"[^0-9A-Za-z.-]+", "_", text).lstrip(".") or "_"
-
-
-def nearest(word: Any, known: Sequence[str]) -> str:
-    """`; did you mean ...?`, or nothing if none is like it."""
-    found = get_close_matches(str(word).lower(), [name.lower() for name in known], n=1)
-    return "".join(f"; did you mean {name}?" for name in known if found == [name.lower()])
 
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:
@@ -45,44 +30,25 @@ def _absolute(path: Path, info: ValidationInfo) -> Path:
     return ((info.context or {}).get(BASE, Path.cwd()) / expanded).resolve()
 
 
-def _fold(value: Any) -> int | Literal["all"]:
-    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
-        return value
-    raise ValueError(f"a fold is a number or all, got {value!r}")
-
-
-def _once(values: tuple) -> tuple:
-    """Refuses what is named twice."""
-    twice = [str(value) for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise ValueError(f"{', '.join(twice)} twice; name each once")
-    return values
-
-
-def _known_metric(name: str) -> str:
-    if name not in METRICS:
-        raise ValueError(f"unknown metric {name}{nearest(name, list(METRICS))} Allowed are {', '.join(METRICS)}")
-    return name
-
-
 def _device() -> Literal["cpu", "cuda"]:
     import torch  # takes seconds, and most readers of a specification need it not
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-Name = Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_NAME)]
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-Fold = Annotated[int | Literal["all"], PlainValidator(_fold)]
-Folds = Annotated[tuple[Fold, ...], Field(min_length=1), AfterValidator(_once)]
-MetricName = Annotated[StrictStr, AfterValidator(_known_metric)]
-Share = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
-Length = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-Positive = Annotated[StrictInt, Field(ge=1)]
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=LONGEST_NAME,
+        json_schema_extra={WORDS: f"text of 1 to {LONGEST_NAME} characters (in quotes, if YAML takes it for a number)"},
+    ),
+]
+AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+class _Part(Settings):
+    model_config = ConfigDict(str_strip_whitespace=True)
 
 
 class ModelSpec(_Part):
@@ -96,10 +62,14 @@ class ModelSpec(_Part):
         checkpoint: file in the folder of each fold.
     """
 
+    other_keys = (FOLDS,)
+
     name: Name
     folder: AbsolutePath
-    seeds: dict[StrictInt, Folds] = Field(min_length=1)
-    labelled_cases: Positive | None = None
+    seeds: dict[int, Folds] = Field(
+        min_length=1, json_schema_extra={WORDS: "a number for each seed with its folds, numbers or all: `0: [0]`"}
+    )
+    labelled_cases: Count | None = None
     checkpoint: Name = "checkpoint_final.pth"
 
     @property
@@ -130,7 +100,7 @@ class DomainSpec(_Part):
     images: AbsolutePath
     references: AbsolutePath
     patients: AbsolutePath | None = None
-    cases: Annotated[tuple[StrictStr, ...], Field(min_length=1), AfterValidator(_once)] | None = None
+    cases: Annotated[Listed[str], Field(min_length=1), Once] | None = None
 
     @property
     def key(self) -> str:
@@ -176,14 +146,14 @@ class BenchmarkSpec(_Part):
     """
 
     output: AbsolutePath
-    models: Annotated[tuple[ModelSpec, ...], Field(min_length=1), AfterValidator(_told_apart)]
-    domains: Annotated[tuple[DomainSpec, ...], Field(min_length=1), AfterValidator(_told_apart)]
-    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1), AfterValidator(_once)] = tuple(METRICS)
-    unit: Literal["mm", "px"] = "mm"
-    nsd_tolerance: Length = 2.0
-    timesteps: StrictBool = True
+    models: Annotated[Listed[ModelSpec], Field(min_length=1), AfterValidator(_told_apart)]
+    domains: Annotated[Listed[DomainSpec], Field(min_length=1), AfterValidator(_told_apart)]
+    metrics: MetricNames = tuple(METRICS)
+    unit: Unit = "mm"
+    nsd_tolerance: Positive = 2.0
+    timesteps: bool = True
     on_problem: Literal["refuse", "skip"] = "refuse"
-    mirroring: StrictBool = True
+    mirroring: bool = True
     tile_step_size: Share = 0.5
     device: Literal["cpu", "cuda", "mps"] = Field(default_factory=_device)
-    num_processes: Positive = 2
+    num_processes: Count = 2

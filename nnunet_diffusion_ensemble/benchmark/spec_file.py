@@ -1,42 +1,21 @@
 """Specifications as YAML: read with the line and column of every mistake, and written with everything resolved."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from nnunet_diffusion_ensemble.benchmark.spec import BASE, BenchmarkSpec, DomainSpec, ModelSpec, nearest
+from nnunet_diffusion_ensemble.benchmark.spec import BASE, FOLDS, SEEDS, BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.mistakes import KeyPath, mistakes
 
-SEEDS, FOLDS = "seeds", "folds"
 DEPTH = 6  # of the deepest value, models -> 0 -> seeds -> 0 -> 0; keeps aliases of aliases from exploding
-LISTED_PARTS: dict[str, type[BaseModel]] = {"models": ModelSpec, "domains": DomainSpec}
 MERGE = "tag:yaml.org,2002:merge"  # the key <<
 EXAMPLE = "docs/benchmark.md has an example"
-# What must be there instead, by pydantic's type of the error; in braces what it knows.
-WANTED = {
-    "string_type": "text (in quotes, where YAML would take it for something else)",
-    "path_type": "a path",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "literal_error": "{expected}",
-    "tuple_type": "a list, such as [a, b]",
-    "dict_type": "one line for each seed, such as `0: [0]`",
-    "greater_than": "above {gt:g}",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le:g}",
-    "too_short": "at least one",
-    "string_too_short": "a name",
-    "string_too_long": "at most {max_length} characters",
-}
-
-KeyPath = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -97,17 +76,17 @@ def read_spec(file: Path, output: Path | None = None, models: Sequence[ModelSpec
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is a folder, not a file." if file.is_dir() else f"There is no {file}.")
-    data, places, mistakes = _read_yaml(file)
+    data, places, found = _read_yaml(file)
     if isinstance(data, dict):
         data = _completed(data, output, models)
     spec = None
     try:
         spec = BenchmarkSpec.model_validate(data, context={BASE: file.parent.absolute()})
     except ValidationError as error:
-        mistakes += _mistakes(error, places)
-    mistakes.sort(key=lambda mistake: (mistake.line, mistake.column))
-    count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-    raise_listing(f"{file} has {count} ({EXAMPLE}):", list(map(str, mistakes)))
+        found += _mistakes(error, data, places)
+    found.sort(key=lambda mistake: (mistake.line, mistake.column))
+    count = "a mistake" if len(found) == 1 else f"{len(found)} mistakes"
+    raise_listing(f"{file} has {count} ({EXAMPLE}):", list(map(str, found)))
     assert spec is not None
     return spec
 
@@ -121,17 +100,8 @@ def _completed(data: dict[str, Any], output: Path | None, models: Sequence[Model
 
 def write_spec(spec: BenchmarkSpec, file: Path) -> None:
     """Writes a specification with all its defaults and absolute paths; it can be run again."""
-    text = yaml.safe_dump(_plain(spec.model_dump()), sort_keys=False, allow_unicode=True).rstrip()
+    text = yaml.safe_dump(spec.to_json(), sort_keys=False, allow_unicode=True).rstrip()
     write_text(file, f"# Everything that the results here depend on; a specification that can be run again.\n{text}")
-
-
-def _plain(value: Any) -> Any:
-    """What YAML has types for."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 _START = yaml.Mark("", 0, 0, 0, None, 0)
@@ -143,7 +113,7 @@ def _read_yaml(file: Path) -> tuple[Any, Places, list[Mistake]]:
     try:
         loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
         document = loader.get_single_node() or yaml.ScalarNode("tag:yaml.org,2002:null", "", _START, _START)
-        mistakes = [*_folds_as_seeds(document), *_repeated_keys(document, loader, set())]
+        found = [*_folds_as_seeds(document), *_repeated_keys(document, loader, set())]
         data = loader.construct_document(document)
         places.add(document, loader)
     except yaml.MarkedYAMLError as error:
@@ -155,7 +125,7 @@ def _read_yaml(file: Path) -> tuple[Any, Places, list[Mistake]]:
         raise ValueError(f"{file} is nested too deep: {EXAMPLE}.") from error
     except (yaml.YAMLError, ValueError) as error:  # the latter of dates that there are not, and of other encodings
         raise ValueError(f"{file} is not YAML in UTF-8: {' '.join(str(error).split())}.") from error
-    return data, places, mistakes
+    return data, places, found
 
 
 def _folds_as_seeds(document: yaml.Node) -> Iterator[Mistake]:
@@ -199,60 +169,11 @@ def _repeated_keys(node: yaml.Node, loader: yaml.SafeLoader, seen: set[int]) -> 
         yield from _repeated_keys(child, loader, seen)
 
 
-def _mistakes(errors: ValidationError, places: Places) -> list[Mistake]:
-    found = []
-    for error in errors.errors(include_url=False):
-        path = tuple(key for key in error["loc"] if key != "[key]")
-        of_key = error["type"] == "extra_forbidden" or "[key]" in error["loc"]
-        is_hidden = error["type"] == "too_short" and error["input"]  # all its items have errors of their own
-        if not is_hidden:
-            found.append(Mistake.at(places.of(path, of_key), _text(error, path)))
-    return found
-
-
-def _text(error: Any, path: KeyPath) -> str:
-    """What came, what is allowed, what to do."""
-    kind, name = error["type"], _name(path)
-    part = _part(path)
-    known = [*part.model_fields, *([FOLDS] if part is ModelSpec else [])]
-    if "[key]" in error["loc"]:
-        return f"{path[-2]}: a seed must be {WANTED[kind]}; got {_shown(error)}"
-    if kind == "value_error":
-        return f"{name}: {error['ctx']['error']}"
-    if kind == "extra_forbidden":
-        return f"unknown key {path[-1]}{nearest(path[-1], known) or '.'} Known are {', '.join(known)}"
-    if kind == "missing":
-        folds = f" (or {FOLDS})" if path[-1] == SEEDS else ""
-        return f"{path[-1]}{folds} is missing; {_owner(part)} has {', '.join(known)}"
-    if kind == "model_type":
-        part = LISTED_PARTS[path[0]] if path else part
-        return f"{_owner(part)} must have {', '.join(part.model_fields)}; got {_shown(error)}"
-    wanted = WANTED[kind].format(**error.get("ctx", {})) if kind in WANTED else error["msg"]
-    return f"{name} must be {wanted.replace(chr(39), '')}; got {_shown(error)}"
+def _mistakes(errors: ValidationError, data: Any, places: Places) -> list[Mistake]:
+    found = mistakes(errors, BenchmarkSpec, data)
+    return [Mistake.at(places.of(one.place, one.of_key), f"{_name(one.path)}{one.text}") for one in found]
 
 
 def _name(path: KeyPath) -> str:
     """Of a value: its key, or that of the list that it is in."""
     return next((str(key) for key in reversed(path) if isinstance(key, str)), "the file")
-
-
-def _part(path: KeyPath) -> type[BaseModel]:
-    return LISTED_PARTS.get(path[0], BenchmarkSpec) if len(path) > 2 else BenchmarkSpec
-
-
-def _owner(part: type[BaseModel]) -> str:
-    return {ModelSpec: "a model", DomainSpec: "a domain"}.get(part, "the file")
-
-
-def _shown(error: Any) -> str:
-    """The value that came, in YAML's words."""
-    value = error["input"]
-    if value is None or value == "":
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "a list" if value else "an empty list"
-    if isinstance(value, Mapping):
-        return "keys and values" if value else "nothing"
-    return repr(value)

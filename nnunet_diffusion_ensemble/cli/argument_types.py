@@ -7,25 +7,18 @@ DENOISER_HELP = "checkpoint of DiffusionPretrainTrainer or DiffusionEnsembleTrai
 
 def positive(text: str) -> int:
     """A whole number above zero."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
-    return value
-
-
-def positive_number(text: str) -> float:
-    """A finite number above zero."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text}")
-    return value
+    return _at_least(1, text)
 
 
 def not_negative(text: str) -> int:
-    """A whole number from zero on."""
+    """A whole number, zero or above."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be {least} or more, got {text}")
     return value
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 
     changes = {name: getattr(args, name) for name in ("device", "num_processes") if getattr(args, name) is not None}
-    spec = BenchmarkSpec.model_validate(read_spec(args.spec).model_dump() | changes)
+    spec = BenchmarkSpec.read(read_spec(args.spec).model_dump() | changes)
     if not args.dry_run:
         run_and_show(spec)
         return 0

@@ -29,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=positive, nargs="+", default=[1, 3, 6, 12, 24], help="numbers of labelled cases"
     )
-    parser.add_argument(
-        "--seeds", type=not_negative, nargs="+", default=[0, 1, 2], help="draws of labelled cases (0 1 2)"
-    )
+    parser.add_argument("--seeds", type=not_negative, nargs="+", default=[0, 1, 2], help="draws of cases (0 1 2)")
     parser.add_argument(
         "--trainers", nargs="+", required=True, metavar="TRAINER[:PLANS]", help="with plans of its own if it needs them"
     )
@@ -50,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains what is not there yet of this part; after the last training of all it runs the benchmark."""
-    from nnunet_diffusion_ensemble.prediction.model import PredictionSettings
+    from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
     from nnunet_diffusion_ensemble.study.few_label import (
         LabelledDataset,
         add_folds,
@@ -58,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
         make_study,
         read_rivals,
     )
-    from nnunet_diffusion_ensemble.study.timed_training import TimeLimit
     from nnunet_diffusion_ensemble.system.atomic import write_text
     from nnunet_diffusion_ensemble.system.child_processes import Screen
     from nnunet_diffusion_ensemble.system.guard import alone_in
@@ -71,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     dataset.check_plans(rivals, args.configuration)
     check_trainers(rivals)
     orders = _orders(args, dataset)
-    limit = None if args.minutes is None else TimeLimit(args.minutes, args.clock, args.iterations_per_epoch)
+    limit = None if args.minutes is None else cli_train.budget(args)
     labels = sorted(set(args.labels))
     study = make_study(dataset, args.configuration, rivals, labels, orders, limit)
     part, screen = study.part(args.part, args.parts), Screen()
@@ -110,7 +107,7 @@ def _specification(
     else:
         return None
     values |= {"domains": [*values["domains"], *held_out], "device": args.device}
-    spec = BenchmarkSpec.model_validate(values)
+    spec = BenchmarkSpec.read(values)
     dataset.check_untouched(spec.domains, orders)
     return spec
 

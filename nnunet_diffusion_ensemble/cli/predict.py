@@ -37,10 +37,16 @@ def _fold(text: str) -> int | str:
 def run(args: argparse.Namespace) -> int:
     """Predicts, with a line for each case."""
     from nnunet_diffusion_ensemble.prediction.folder import TABLE
-    from nnunet_diffusion_ensemble.prediction.model import PredictionSettings
     from nnunet_diffusion_ensemble.prediction.predict import predict
+    from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
-    settings = PredictionSettings(tuple(args.f), args.chk, args.step_size, not args.disable_tta, args.device)
+    settings = PredictionSettings(
+        folds=tuple(args.f),
+        checkpoint_name=args.chk,
+        tile_step_size=args.step_size,
+        use_mirroring=not args.disable_tta,
+        device=args.device,
+    )
     model = args.m or _model_folder(args)
     for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction):
         values = (("entropy", case.scores.entropy), ("denoising error", case.scores.denoising_error))

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.report.view import ReportOptions
     from nnunet_diffusion_ensemble.report.write import write_report
 
-    options = ReportOptions(args.metric, tuple(args.labels), args.labelled_cases)
+    options = ReportOptions(metric=args.metric, labels=tuple(args.labels), labelled_cases=args.labelled_cases)
     folder = args.o or args.results / "report"
     page = write_report(read_results(args.results), folder, options, args.command_line)
     print(f"Wrote {page}: {page.stat().st_size / 1e6:.1f} MB, with figures and tables beside it")

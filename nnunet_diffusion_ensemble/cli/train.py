@@ -1,8 +1,12 @@
 """`nnunet-diffusion train`: nnU-Net's training for a given time."""
 
 import argparse
+from typing import TYPE_CHECKING
 
-from nnunet_diffusion_ensemble.cli.argument_types import not_negative, positive, positive_number
+from nnunet_diffusion_ensemble.cli.argument_types import not_negative
+
+if TYPE_CHECKING:
+    from nnunet_diffusion_ensemble.study.timed_training import TimeBudget
 
 HELP = "nnU-Net's training of one fold, of any trainer, for a given time"
 
@@ -21,22 +25,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_length(parser: argparse.ArgumentParser, required: bool = False) -> None:
     """Adds the options that say how long a training is."""
-    parser.add_argument(
-        "--minutes", type=positive_number, required=required, help="train each for this long, in as many epochs"
-    )
+    parser.add_argument("--minutes", type=float, required=required, help="train each for this long, in as many epochs")
     parser.add_argument(
         "--clock",
         choices=("wall", "cpu"),
         default="wall",
         help="cpu: time of one process with its augmentation, on machines that do other things as well (wall)",
     )
-    parser.add_argument("--iterations-per-epoch", type=positive, default=250, help="with --minutes (%(default)s)")
+    parser.add_argument("--iterations-per-epoch", type=int, default=250, help="with --minutes (%(default)s)")
+
+
+def budget(args: argparse.Namespace) -> "TimeBudget":
+    """What the options of `add_length` say."""
+    from nnunet_diffusion_ensemble.study.timed_training import TimeBudget
+
+    return TimeBudget(minutes=args.minutes, clock=args.clock, iterations_per_epoch=args.iterations_per_epoch)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains one fold."""
-    from nnunet_diffusion_ensemble.study.timed_training import Fold, TimeLimit, train_for
+    from nnunet_diffusion_ensemble.study.timed_training import Fold, train_for
 
-    limit = TimeLimit(args.minutes, args.clock, args.iterations_per_epoch)
-    train_for(Fold(args.dataset, args.configuration, args.fold, args.tr, args.p, args.device), limit, args.c)
+    train_for(Fold(args.dataset, args.configuration, args.fold, args.tr, args.p, args.device), budget(args), args.c)
     return 0

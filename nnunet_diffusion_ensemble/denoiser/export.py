@@ -4,15 +4,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.folding import folded_weights
 from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser, read_pretrained
 from nnunet_diffusion_ensemble.method import PLANS_KEY
+from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.nnunet.safetensors_file import ENDING as SAFETENSORS
-from nnunet_diffusion_ensemble.nnunet.safetensors_file import write_safetensors
-from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.system.guard import alone_at
 from nnunet_diffusion_ensemble.system.places import refuse_folder
 
@@ -79,11 +77,8 @@ def _write(output: Path, denoiser: PretrainedDenoiser, weights: Mapping[str, Ten
         "init_args": {"plans": _plans(denoiser), "configuration": denoiser.configuration_name},
         "trainer_name": trainer_name,
     }
-    with alone_at(output), whole_file(output) as temporary:
-        if output.suffix == SAFETENSORS:
-            write_safetensors(checkpoint, temporary)
-        else:
-            torch.save(checkpoint, temporary)
+    with alone_at(output):
+        write_checkpoint(checkpoint, output)
 
 
 def _plans(denoiser: PretrainedDenoiser) -> dict[str, Any]:

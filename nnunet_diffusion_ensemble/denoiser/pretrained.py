@@ -15,6 +15,7 @@ from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.named_classes import check_architecture
+from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 from nnunet_diffusion_ensemble.system.messages import blaming
 
 PREFIX = "denoiser."
@@ -199,13 +200,13 @@ def load_denoiser(
             f"channel gets the mean weights of its first convolution times {denoiser.channels}/{channels}, and of its "
             "last one."
         )
-    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
-        differences = _architecture_differences(architecture, denoiser.architecture)
-        differences += _shape_differences(own, weights)
+    if differences := different_shapes(weights, own, where_ours="here"):
+        if channels != (theirs := weights[f"{PREFIX}input_scale"].shape[1]):  # which the others follow from
+            differences = [f"image channels: {theirs} in the checkpoint, {channels} in this data set"]
+        differences = _architecture_differences(architecture, denoiser.architecture) + differences
         raise ValueError(
-            f"The denoiser in {checkpoint_file} does not fit this network:\n  "
-            + "\n  ".join(differences[:6])
-            + "\nPretrain one with these plans, or plan for it with nnunet-diffusion plan --denoiser."
+            f"The denoiser in {checkpoint_file} does not fit this network:{listed(differences)}\n"
+            "Pretrain one with these plans, or plan for it with nnunet-diffusion plan --denoiser."
         )
     network.load_state_dict(weights, strict=False)
     return note
@@ -237,18 +238,3 @@ def _architecture_differences(own: Mapping[str, Any], pretrained: Mapping[str, A
         for name in COMPARED
         if theirs.get(name) != ours.get(name)
     ]
-
-
-def _shape_differences(own: Mapping[str, Tensor], pretrained: Mapping[str, Tensor]) -> list[str]:
-    channels = [tuple(weights[f"{PREFIX}input_scale"].shape)[1] for weights in (pretrained, own)]
-    if channels[0] != channels[1]:
-        return [f"image channels: {channels[0]} in the checkpoint, {channels[1]} in this data set"]
-    return [
-        f"{name}: {_shape(pretrained, name)} in the checkpoint, {_shape(own, name)} here"
-        for name in dict.fromkeys([*own, *pretrained])
-        if _shape(own, name) != _shape(pretrained, name)
-    ]
-
-
-def _shape(weights: Mapping[str, Tensor], name: str) -> str:
-    return str(tuple(weights[name].shape)) if name in weights else "missing"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -15,39 +15,14 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_diffusion_ensemble.evaluation.calibration import Reliability, brier, reliability
 from nnunet_diffusion_ensemble.evaluation.labels import EvaluatedLabel, evaluated_labels, ignore_label
-from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 from nnunet_diffusion_ensemble.evaluation.overlap import Counts, count_pixels, overlap
+from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.surface import SURFACE, surface_metrics
 from nnunet_diffusion_ensemble.prediction.folder import PROBABILITY, TIMESTEPS, PredictionFolder, folder_name
 from nnunet_diffusion_ensemble.system.messages import in_one_line, raise_listing
 from nnunet_diffusion_ensemble.system.workers import map_in_order
 
 TIMESTEP_FOLDER = re.compile(r"t(\d{3,})")
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What is measured; fields as in `BenchmarkSpec`."""
-
-    metrics: tuple[str, ...] = tuple(METRICS)
-    unit: Literal["mm", "px"] = "mm"
-    nsd_tolerance: float = 2.0
-    timesteps: bool = True
-    num_processes: int = 2
-
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.metrics if name not in METRICS]
-        if unknown:
-            raise ValueError(f"Unknown metrics {', '.join(unknown)}. There are {', '.join(METRICS)}.")
-        if not self.metrics:
-            raise ValueError(f"Name at least one metric of {', '.join(METRICS)}.")
-        if self.unit not in ("mm", "px"):
-            raise ValueError(f"The unit is mm or px, got {self.unit}.")
-        if self.num_processes < 1:
-            raise ValueError(f"At least one process evaluates, got {self.num_processes}.")
-
-    def of_kind(self, kind: str) -> list[str]:
-        return [name for name in self.metrics if METRICS[name].kind == kind]
 
 
 @dataclass(frozen=True)

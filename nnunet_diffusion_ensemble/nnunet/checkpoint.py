@@ -1,4 +1,4 @@
-"""Reading checkpoints: one function for all of them, which says what a file is when it is no checkpoint."""
+"""Reading and writing checkpoints, all of them: a file that is none is called what it is, and none is half written."""
 
 import zipfile
 from collections.abc import Mapping
@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from nnunet_diffusion_ensemble.nnunet.safetensors_file import read_safetensors
+from nnunet_diffusion_ensemble.nnunet.safetensors_file import ENDING, read_safetensors, write_safetensors
+from nnunet_diffusion_ensemble.system.atomic import whole_file
 
 KEYS = ("network_weights", "init_args", "trainer_name")  # of every checkpoint that nnU-Net or we write
 # What pickles of numbers call; they make numbers and nothing else.
@@ -54,6 +56,46 @@ def read_checkpoint(file: str | Path, mapped: bool = False, trusted: bool = Fals
         )
     _check_kinds(file, checkpoint)
     return checkpoint
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], file: str | Path) -> None:
+    """Writes what `read_checkpoint` reads without running code, whole or not at all.
+
+    Args:
+        checkpoint: what it is to hold; numbers of numpy become Python's.
+        file: `.safetensors` is written in that format, everything else as torch does.
+
+    Raises:
+        ValueError: it lacks one of the keys `network_weights`, `init_args` and `trainer_name`.
+    """
+    missing = [key for key in KEYS if key not in checkpoint]
+    if missing:
+        raise ValueError(f"A checkpoint needs {', '.join(missing)}; this one holds {_content(dict(checkpoint))}.")
+    content = {key: value if key == KEYS[0] else plain(value) for key, value in checkpoint.items()}
+    with whole_file(file) as temporary:
+        if Path(file).suffix == ENDING:
+            write_safetensors(content, temporary)
+        else:
+            torch.save(content, temporary)
+
+
+def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """A bare state dict of any library on the CPU, as it stands in the file. Nothing else is unpickled.
+
+    Raises:
+        ValueError: if the file is something else or truncated.
+    """
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{file} cannot be read as a state dict of PyTorch: it is truncated or something else "
+            f"({type(error).__name__}). Make one with torch.save(model.state_dict(), FILE)."
+        ) from error
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
+        holds = f"the keys {list(weights)[:5]}" if isinstance(weights, Mapping) else f"a {type(weights).__name__}"
+        raise ValueError(f"{file} holds no state dict but {holds}. Make one with torch.save(model.state_dict(), FILE).")
+    return dict(weights)
 
 
 def _check_kinds(file: Path, checkpoint: Mapping[str, Any]) -> None:

@@ -3,30 +3,30 @@
 import logging
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 from nnunetv2.configuration import ANISO_THRESHOLD
 
 from nnunet_diffusion_ensemble.denoiser.pretrained import PretrainedDenoiser
-from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, PretrainingSettings
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
-from nnunet_diffusion_ensemble.planning.planner import PlanningOptions
+from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 from nnunet_diffusion_ensemble.planning.single import WITHOUT_MM, SingleConfigurationPlanner
 
 # Normalisation of each image by itself suits any image; the others suppose a scale of their own, as Hounsfield's is.
 BY_IMAGE = ("ZScoreNormalization", "RescaleTo01Normalization")
 NOT_YOURS_TO_CHOOSE = ("denoiser.", "pretrained_checkpoint")
+DECIDED_BY_ANY = ("base_features", "blocks_per_stage")
+DECIDED = (*DECIDED_BY_ANY, "target_spacing")
 
 Value = TypeVar("Value")
 logger = logging.getLogger(__name__)
 
 
-def refuse_contradictions(options: PlanningOptions, target_spacing: Sequence[float] | None) -> None:
+def refuse_contradictions(options: PlanningOptions, decided: Sequence[str] = DECIDED) -> None:
     """Raises ValueError for options that choose what a given denoiser has decided."""
-    chosen = [name for name in ("base_features", "blocks_per_stage") if getattr(options, name) is not None]
-    chosen += ["target_spacing"] if target_spacing is not None else []
+    chosen = [name for name in decided if getattr(options, name) is not None]
     chosen += [name for name in options.method if name.startswith(NOT_YOURS_TO_CHOOSE)]
     if chosen:
         raise ValueError(
@@ -112,8 +112,7 @@ class DenoiserPlanner(SingleConfigurationPlanner):
 
     def denoiser_settings(self, normalization_schemes: list[str]) -> DenoiserSettings:
         settings = self.denoiser.settings
-        return replace(
-            settings,
+        return settings.changed(
             input_scale=tuple(for_channels(settings.input_scale, self.channels, "input_scale")),
             input_shift=tuple(for_channels(settings.input_shift, self.channels, "input_shift")),
         )
@@ -130,9 +129,7 @@ class DenoiserPlanner(SingleConfigurationPlanner):
         plan["batch_size"] = max(min(self.images_in_memory(plan), covering_batch), self.UNet_min_batch_size)
 
     def default_options(self) -> dict[str, Any]:
-        num_steps = self.denoiser.settings.num_diffusion_steps
         return {
-            "pretraining.timestep_bands": [edge for edge in PretrainingSettings.timestep_bands if edge < num_steps],
             "mirror_axes": self.denoiser.configuration[PLANS_KEY].get("mirror_axes"),
             "pretrained_checkpoint": self.source,
         }

@@ -50,7 +50,7 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
         return self.adapted.settings
 
     def default_options(self) -> dict[str, Any]:
-        return {**self.adapted.method_options(), "pretrained_checkpoint": str(self._checkpoint_file)}
+        return {"pretrained_checkpoint": str(self._checkpoint_file)}
 
     @property
     def _checkpoint_file(self) -> Path:

@@ -19,9 +19,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_diffusion_ensemble.data.fingerprint import FINGERPRINT, has_unlabelled_fingerprint
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file, names_library, source_for_plans
-from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_dataset_json, refuse_missing_labels
-from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner, PlanningOptions
+from nnunet_diffusion_ensemble.planning.options import PlanningOptions
+from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner
 from nnunet_diffusion_ensemble.planning.unlabelled import UnlabelledPlanner, unlabelled_fingerprint
 from nnunet_diffusion_ensemble.system.guard import alone_at
 from nnunet_diffusion_ensemble.system.json_files import read_object
@@ -31,14 +32,13 @@ PLANS_NAME = "nnUNetDiffusionEnsemblePlans"
 PLAN_AGAIN = "Plan again: nnunet-diffusion plan."
 EXTRACT_AGAIN = "Extract it again: nnunet-diffusion plan --clean."
 FINGERPRINT_NEEDS = ("spacings", "shapes_after_crop", "foreground_intensity_properties_per_channel")
+Planner = Callable[..., DiffusionEnsemblePlanner]
 
 
 def plan(
     dataset_id: int,
     options: PlanningOptions,
     plans_name: str = PLANS_NAME,
-    gpu_memory_target_gb: float | None = None,
-    target_spacing: Sequence[float] | None = None,
     num_processes: int = 8,
     clean: bool = False,
     unlabelled: bool = False,
@@ -48,10 +48,8 @@ def plan(
 
     Args:
         dataset_id: number of the data set in `nnUNet_raw`.
-        options: changes to topology, batch size and method.
+        options: changes to topology, batch size, memory target, spacing and method.
         plans_name: name of the plans.
-        gpu_memory_target_gb: nnU-Net's memory target; None is its default of 8.
-        target_spacing: spacing of 3d_fullres in mm, as nnU-Net's `-overwrite_target_spacing`.
         num_processes: processes of the fingerprint extraction.
         clean: extract the fingerprint anew.
         unlabelled: the data set has only `imagesUn`; plan for pretraining on it.
@@ -62,13 +60,15 @@ def plan(
         the name of the plans.
 
     Raises:
-        ValueError: options that contradict each other, a data set or a denoiser that does not fit.
+        ValueError: options that are not allowed or contradict each other, a data set or a denoiser that does not fit.
         FileNotFoundError: no dataset.json, images or checkpoint.
         AtWorkError: another process plans this data set.
     """
-    planner: Callable[..., DiffusionEnsemblePlanner] = UnlabelledPlanner if unlabelled else DiffusionEnsemblePlanner
+    planner: Planner = UnlabelledPlanner if unlabelled else DiffusionEnsemblePlanner
+    process, dimension = DenoiserSettings(), 2  # 2d is always planned
     if denoiser is not None:
-        planner = _denoiser_planner(denoiser, options, target_spacing, unlabelled)
+        planner, process, dimension = _denoiser_planner(denoiser, options, unlabelled)
+    options.check_method(process, dimension)
     folder = Path(nnUNet_raw) / maybe_convert_to_dataset_name(dataset_id)
     dataset_json = read_dataset_json(folder)
     if not unlabelled:
@@ -90,36 +90,39 @@ def plan(
         _, identifier = plan_experiment_dataset(
             dataset_id,
             partial(planner, options=options),  # type: ignore[arg-type]
-            gpu_memory_target_gb,
-            overwrite_target_spacing=target_spacing,  # type: ignore[arg-type]
+            options.gpu_memory_target_gb,
+            overwrite_target_spacing=options.target_spacing,  # type: ignore[arg-type]
             overwrite_plans_name=plans_name,
         )
     return identifier
 
 
 def _denoiser_planner(
-    denoiser: str, options: PlanningOptions, target_spacing: Sequence[float] | None, unlabelled: bool
-) -> Callable[..., DiffusionEnsemblePlanner]:
+    denoiser: str, options: PlanningOptions, unlabelled: bool
+) -> tuple[Planner, DenoiserSettings, int]:
+    """The planner for a pretrained denoiser, its diffusion process and its dimension."""
     if unlabelled:
         raise ValueError(
             "--unlabelled plans for the pretraining of a denoiser, --denoiser for the use of one: give one of the two."
         )
     # Imported here since they bring in MONAI, which takes seconds.
-    from nnunet_diffusion_ensemble.planning.for_denoiser import DenoiserPlanner, refuse_contradictions
+    from nnunet_diffusion_ensemble.planning.for_denoiser import DECIDED_BY_ANY, DenoiserPlanner, refuse_contradictions
 
     if names_library(denoiser):
         from nnunet_diffusion_ensemble.denoiser.foreign.denoiser import read_foreign
         from nnunet_diffusion_ensemble.planning.for_foreign import ForeignDenoiserPlanner
 
-        refuse_contradictions(options, None)
-        return partial(ForeignDenoiserPlanner, foreign=read_foreign(denoiser), source=denoiser)
+        refuse_contradictions(options, DECIDED_BY_ANY)
+        foreign = read_foreign(denoiser)
+        return partial(ForeignDenoiserPlanner, foreign=foreign, source=denoiser), foreign.settings, foreign.dimension
     from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 
-    refuse_contradictions(options, target_spacing)
+    refuse_contradictions(options)
     pretrained = read_pretrained(denoiser_file(denoiser))
     if not pretrained.is_trained:
         raise ValueError(f"The denoiser in {pretrained.file} has never been trained: its weights are random.")
-    return partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser))
+    planner = partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser))
+    return planner, pretrained.settings, len(pretrained.patch_size)
 
 
 def _check_fingerprint(file: Path, clean: bool) -> None:
@@ -139,7 +142,8 @@ def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, 
 
     Raises:
         FileNotFoundError: there are no such plans.
-        ValueError: the plans lack a configuration, or files cannot be preprocessed.
+        ValueError: the plans lack a configuration or hold settings that are not allowed (then nothing is written), or
+            files cannot be preprocessed.
         AtWorkError: another process preprocesses this data set as these plans say.
     """
     folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(dataset_id)
@@ -148,6 +152,7 @@ def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, 
     with blaming(folder / f"{plans_name}.json", PLAN_AGAIN):
         managers = [PlansManager(plans).get_configuration(name) for name in configurations]
         names = dict.fromkeys(manager.data_identifier for manager in managers)
+    methods = [DiffusionMethod.from_plans(manager.configuration) for manager in managers]
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(alone_at(folder / name))
@@ -155,7 +160,7 @@ def preprocess(dataset_id: int, configurations: Sequence[str], plans_name: str, 
             preprocess_dataset(dataset_id, plans_name, tuple(configurations), (num_processes,))
         for configuration in configurations:
             preprocess_unlabelled(dataset_id, configuration, plans_name, num_processes)
-    return DiffusionMethod.from_plans(managers[0].configuration).pretrained_checkpoint is not None
+    return methods[0].pretrained_checkpoint is not None
 
 
 def read_planned_dataset_json(preprocessed: Path) -> dict[str, Any]:

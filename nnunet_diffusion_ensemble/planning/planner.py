@@ -1,7 +1,6 @@
 """Planner of the diffusion ensemble: nnU-Net's residual-encoder rules, and the method written into the plans."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,10 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_diffusion_ensemble.data.fingerprint import MARK as FINGERPRINT_MARK
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases
+from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 
 LARGEST_PRETRAINING_BATCH = 32
 VALIDATION_IMAGES = {2: 64, 3: 16}  # by dimension; they are kept in memory
-
-
-@dataclass(frozen=True)
-class PlanningOptions:
-    """What a user may change without editing the plans.
-
-    Attributes:
-        base_features: features of the first stage, doubled at each further one (nnU-Net: 32).
-        blocks_per_stage: residual blocks in every stage of the encoder; None means nnU-Net's 1, 3, 4, 6, 6, ...
-        batch_size: of the segmentation training; None means nnU-Net's rule.
-        method: settings of the method by dotted path, e.g. `{"ensemble.timesteps": (1, 50, 200, 400)}`.
-    """
-
-    base_features: int | None = None
-    blocks_per_stage: int | None = None
-    batch_size: int | None = None
-    method: Mapping[str, Any] = field(default_factory=dict)
 
 
 class DiffusionEnsemblePlanner(ResEncUNetPlanner):
@@ -41,6 +24,9 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
 
     `architecture` in the plans stays an ordinary `ResidualEncoderUNet`, so that stock trainers work with the same
     plans; the method stands beside it under `diffusion`.
+
+    Raises:
+        ValueError: at construction, for a memory target or spacing that cannot be planned for, or misnamed images.
     """
 
     needs_labels = True
@@ -55,6 +41,10 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         suppress_transpose: bool = False,
         options: PlanningOptions | None = None,
     ):
+        # nnU-Net's own commands come with these unchecked: a memory target of -3 would never end.
+        PlanningOptions.read(
+            {"gpu_memory_target_gb": gpu_memory_target_in_gb, "target_spacing": overwrite_target_spacing}
+        )
         super().__init__(
             dataset_name_or_id,
             gpu_memory_target_in_gb,
@@ -119,7 +109,7 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         batch_size = min(images_per_pass, round(covering_batch), LARGEST_PRETRAINING_BATCH)
         labels = LabelManager(self.dataset_json["labels"], self.dataset_json.get("regions_class_order"))
         planned = {
-            "denoiser": asdict(self.denoiser_settings(plan["normalization_schemes"])),
+            "denoiser": self.denoiser_settings(plan["normalization_schemes"]).to_json(),
             "pretraining.batch_size": max(batch_size, self.UNet_min_batch_size),
             "pretraining.max_validation_images": VALIDATION_IMAGES[len(plan["spacing"])],
             "ensemble.averaging": "sigmoid" if labels.has_regions else "softmax",

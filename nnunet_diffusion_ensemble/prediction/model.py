@@ -9,7 +9,7 @@ import contextlib
 import io
 import pydoc
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
@@ -29,47 +29,13 @@ from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
 from nnunet_diffusion_ensemble.nnunet.register import TRAINERS
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.system.messages import blaming
 from nnunet_diffusion_ensemble.system.places import refuse_file
 
 COPY = "Copy it again from where the model was trained."
 PLANS_NEED, DATASET_NEEDS = ("configurations", "image_reader_writer"), ("labels", "file_ending")
-
-
-@dataclass(frozen=True)
-class PredictionSettings:
-    """How to predict, in the words of `nnUNetv2_predict`.
-
-    Attributes:
-        folds: trained folds whose predictions are averaged.
-        checkpoint_name: file in the folder of each fold.
-        tile_step_size: between neighbouring tiles, as a share of the patch size.
-        use_mirroring: average over mirrored copies, along the axes that the model was trained with.
-        device: `cuda`, `cpu` or `mps`.
-    """
-
-    folds: tuple[int | str, ...] = (0, 1, 2, 3, 4)
-    checkpoint_name: str = "checkpoint_final.pth"
-    tile_step_size: float = 0.5
-    use_mirroring: bool = True
-    device: str = "cuda"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tile_step_size <= 1:
-            raise ValueError(
-                f"The step size is a share of the patch, above 0 and at most 1; got {self.tile_step_size}."
-            )
-        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not available.get(self.device):
-            usable = ", ".join(name for name, is_there in available.items() if is_there)
-            raise ValueError(f"There is no device {self.device} here. Choose one of: {usable}.")
-
-    def to_json(self) -> dict[str, Any]:
-        """What the result depends on, which leaves the device out."""
-        values = asdict(self) | {"folds": list(self.folds)}
-        del values["device"]
-        return values
 
 
 class TimestepChannels(nn.Module):

@@ -30,8 +30,9 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, TrainedModel, model_files, read_model
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel, model_files, read_model
 from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, described
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
 from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.messages import raise_listing

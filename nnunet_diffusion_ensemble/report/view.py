@@ -3,28 +3,28 @@
 from dataclasses import dataclass
 
 import pandas as pd
+from pydantic import Field
 
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults, as_name
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS, Metric
+from nnunet_diffusion_ensemble.system.settings import Count, Listed, Settings, Text
 
 MAX_LABELS = 4
 
 
-@dataclass(frozen=True)
-class ReportOptions:
-    """What the user chooses.
+class ReportOptions(Settings):
+    """What the user chooses of the figures."""
 
-    Attributes:
-        metric: of the figures; None is Dice, or the first metric of the specification where it has no Dice.
-        labels: of the figures; none is the first four.
-        labelled_cases: of the figures that show one number of them; None is the one with the most models, the larger
-            one of several.
-    """
-
-    metric: str | None = None
-    labels: tuple[str, ...] = ()
-    labelled_cases: int | None = None
+    metric: Text | None = Field(
+        None, description="None is Dice, or the first metric of the specification where it has no Dice"
+    )
+    labels: Listed[Text] = Field((), description="none is the first four")
+    labelled_cases: Count | None = Field(
+        None,
+        description="of figures that show one number of them; None is the one with the most models, the larger one of "
+        "several",
+    )
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.prediction.model import trainer_class
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS, LabelOrders, assign_folds, check_labels
-from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeLimit, read_length
+from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeBudget, read_length
 from nnunet_diffusion_ensemble.system.child_processes import Command
 from nnunet_diffusion_ensemble.system.guard import alone_at, if_free
 from nnunet_diffusion_ensemble.system.json_files import read_object
@@ -69,13 +69,13 @@ class Training:
         file = next((file for file in files if file.is_file()), None)
         if file is None:
             return None
-        log = torch.load(file, map_location="cpu", weights_only=False, mmap=True)["logging"]
+        log = read_checkpoint(file, mapped=True)["logging"]
         epochs = zip(
             log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False
         )  # the last may lack its end
         return sum(end - start for start, end in epochs)
 
-    def command(self, device: str, limit: TimeLimit | None) -> Command:
+    def command(self, device: str, limit: TimeBudget | None) -> Command:
         """What trains it, or goes on with it."""
         line = f"{self.dataset} {self.configuration} {self.fold} -tr {self.rival.trainer} -p {self.rival.plans}"
         arguments = (*line.split(), "-device", device, *(["--c"] if self.is_begun else []))
@@ -106,7 +106,7 @@ class Study:
     """All trainings of a study, in the order in which they are shared out and run."""
 
     trainings: tuple[Training, ...]
-    limit: TimeLimit | None = None
+    limit: TimeBudget | None = None
 
     def part(self, part: int, parts: int) -> "Study":
         """Every `parts`-th training, from number `part` on, as nnU-Net shares out cases.
@@ -270,7 +270,7 @@ def make_study(
     rivals: Sequence[Rival],
     labels: Sequence[int],
     orders: LabelOrders,
-    limit: TimeLimit | None = None,
+    limit: TimeBudget | None = None,
 ) -> Study:
     """The trainings of all rivals, seeds and numbers of labels. Writes nothing: `add_folds` does.
 

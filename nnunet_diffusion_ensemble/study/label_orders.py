@@ -8,13 +8,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from nnunetv2.utilities.crossval_split import generate_crossval_split
+from pydantic import ConfigDict, Field
 
+from nnunet_diffusion_ensemble.system.allowed import WORDS
 from nnunet_diffusion_ensemble.system.atomic import write_text
-from nnunet_diffusion_ensemble.system.json_files import read_object, read_value
+from nnunet_diffusion_ensemble.system.json_files import read_value
+from nnunet_diffusion_ensemble.system.settings import Listed, Settings, Text
 
 SPLITS = "splits_final.json"
 FOLDS_OF_NNUNET = 5
@@ -24,6 +27,23 @@ FORMAT = '{"seeds": {"0": {"train_order": ["CASE", ...]}, ...}}, optionally with
 logger = logging.getLogger(__name__)
 
 Split = dict[str, Any]  # nnU-Net's `train` and `val`, and for folds of ours the `seed`, which nnU-Net does not read
+
+
+class _Order(Settings):
+    model_config = ConfigDict(extra="ignore")
+
+    train_order: Listed[Text]
+
+
+class _OrdersFile(Settings):
+    """What is read of a file of label orders; it may say more."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    seeds: dict[Annotated[int, Field(ge=0, strict=False)], _Order] = Field(
+        json_schema_extra={WORDS: "an object with a train_order, a list of cases, for each seed"}
+    )
+    in_domain_test: Listed[Text] = ()
 
 
 @dataclass(frozen=True)
@@ -76,17 +96,16 @@ def read_orders(file: Path, cases: Sequence[str], seeds: Sequence[int]) -> Label
         ValueError: it has another form, lacks a seed, or names cases that the data set has not, or one twice.
     """
     try:
-        content = read_object(file, f"Its form is {FORMAT}.")
-        orders = {int(seed): tuple(map(str, one["train_order"])) for seed, one in content["seeds"].items()}
-        held_out = tuple(map(str, content.get("in_domain_test", ())))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file} is no file of label orders ({error}). Its form is {FORMAT}.") from error
+        content = _OrdersFile.read(read_value(file))
+    except ValueError as error:
+        raise ValueError(f"{file} is no file of label orders ({error}) Its form is {FORMAT}.") from error
+    orders = {seed: order.train_order for seed, order in content.seeds.items()}
     if missing := [seed for seed in seeds if seed not in orders]:
         raise ValueError(f"{file} has no seed {missing[0]}; it has {', '.join(map(str, orders))}.")
     for seed in seeds:
-        _check_order(file, seed, orders[seed], set(cases), set(held_out))
-    known = tuple(case for case in held_out if case in set(cases))
-    if unknown := sorted(set(held_out) - set(known)):
+        _check_order(file, seed, orders[seed], set(cases), set(content.in_domain_test))
+    known = tuple(case for case in content.in_domain_test if case in set(cases))
+    if unknown := sorted(set(content.in_domain_test) - set(known)):
         text = f"{file}: in_domain_test names {len(unknown)} case(s) that the data set has not, such as {unknown[0]}"
         if known:
             raise ValueError(f"{text}, beside {len(known)} that it has. Name cases of this data set, or none.")

@@ -5,7 +5,6 @@ time.
 """
 
 import json
-import math
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import torch
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from pydantic import Field
 
 from nnunet_diffusion_ensemble.planning.plan import read_planned_dataset_json, read_plans
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS, read_splits
@@ -22,37 +22,26 @@ from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.system.messages import blaming
+from nnunet_diffusion_ensemble.system.settings import Count, Positive, Settings
 
 LENGTH_FILE = "training_length.json"
-CLOCKS = ("wall", "cpu")
 WARM_UP_ITERATIONS, MEASURED_ITERATIONS = 2, 20
 VALIDATION_ITERATIONS = 1  # in an epoch; they only draw nnU-Net's curve
 
 
-@dataclass(frozen=True)
-class TimeLimit:
-    """How long to train.
+class TimeBudget(Settings):
+    """How long to train."""
 
-    Attributes:
-        minutes: of training; preparation and saving come on top.
-        clock: `wall`, or `cpu`: the time of one process, augmentation included, whatever else the machine does.
-        iterations_per_epoch: nnU-Net has 250. If less than one epoch fits, the epoch is shorter.
-    """
-
-    minutes: float
-    clock: Literal["wall", "cpu"] = "wall"
-    iterations_per_epoch: int = 250
+    minutes: Positive = Field(description="of training; preparation and saving come on top")
+    clock: Literal["wall", "cpu"] = Field(
+        "wall", description="`cpu`: the time of one process, augmentation included, whatever else the machine does"
+    )
+    iterations_per_epoch: Count = Field(
+        250, description="nnU-Net has 250. If less than one epoch fits, the epoch is shorter"
+    )
 
     def __str__(self) -> str:
         return f"{self.minutes:g} minutes of {self.clock} time, {self.iterations_per_epoch} iterations an epoch"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.minutes < math.inf:
-            raise ValueError(f"The time of a training must be positive and finite, got {self.minutes} minutes.")
-        if self.clock not in CLOCKS:
-            raise ValueError(f"The clock must be one of {', '.join(CLOCKS)}, got {self.clock!r}.")
-        if self.iterations_per_epoch < 1:
-            raise ValueError(f"An epoch has at least one iteration, got {self.iterations_per_epoch}.")
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class TrainingLength:
     iterations_per_epoch: int
 
     @classmethod
-    def fitting(cls, limit: TimeLimit, seconds_per_iteration: float) -> "TrainingLength":
+    def fitting(cls, limit: TimeBudget, seconds_per_iteration: float) -> "TrainingLength":
         iterations = 60 * limit.minutes / seconds_per_iteration
         if iterations < limit.iterations_per_epoch:
             return cls(1, max(1, round(iterations)))
@@ -109,7 +98,7 @@ class Fold:
         )
 
 
-def train_for(fold: Fold, limit: TimeLimit, continue_training: bool = False) -> None:
+def train_for(fold: Fold, limit: TimeBudget, continue_training: bool = False) -> None:
     """Trains a fold, and writes beside it how long.
 
     Args:
@@ -128,21 +117,21 @@ def train_for(fold: Fold, limit: TimeLimit, continue_training: bool = False) -> 
         _train_for(trainer, fold, limit, continue_training)
 
 
-def _train_for(trainer: Any, fold: Fold, limit: TimeLimit, continue_training: bool) -> None:
+def _train_for(trainer: Any, fold: Fold, limit: TimeBudget, continue_training: bool) -> None:
     from nnunetv2.run.run_training import maybe_load_checkpoint
 
     folder = Path(trainer.output_folder)
     length = read_length(folder, limit) if continue_training else None
     if length is None:
         length = TrainingLength.fitting(limit, measure_iteration(fold.make_trainer(), limit.clock))
-        write_text(folder / LENGTH_FILE, json.dumps({"limit": asdict(limit), "length": asdict(length)}, indent=2))
+        write_text(folder / LENGTH_FILE, json.dumps({"limit": limit.to_json(), "length": asdict(length)}, indent=2))
     set_length(trainer, length)
     trainer.print_to_log_file(f"{length.epochs} epochs of {length.iterations_per_epoch} iterations fit into {limit}.")
     maybe_load_checkpoint(trainer, continue_training, validation_only=False)
     trainer.run_training()
 
 
-def read_length(folder: Path, limit: TimeLimit) -> TrainingLength | None:
+def read_length(folder: Path, limit: TimeBudget) -> TrainingLength | None:
     """How long a fold is trained, if it was begun.
 
     Args:
@@ -157,7 +146,7 @@ def read_length(folder: Path, limit: TimeLimit) -> TrainingLength | None:
         return None
     values = read_object(file, "Delete it, and train the fold anew.")
     with blaming(file, "Delete it, and train the fold anew."):
-        before, length = TimeLimit(**values["limit"]), TrainingLength(**values["length"])
+        before, length = TimeBudget.read(values["limit"]), TrainingLength(**values["length"])
     if before != limit:
         raise ValueError(
             f"{folder} was trained with {before}, not with {limit}. Ask for the same, use other plans "

@@ -1,7 +1,6 @@
 """Continuing a training (nnU-Net's `--c`): from which checkpoints it can be, and which are of an earlier training."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 from nnunet_diffusion_ensemble.system.atomic import SUFFIX
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 EARLIER = "earlier_"
-SHOWN_DIFFERENCES = 6
 
 
 def refuse_foreign_checkpoint(
@@ -45,29 +44,18 @@ def refuse_foreign_checkpoint(
     differences = _different_settings(theirs, configuration) + different_shapes(checkpoint["network_weights"], weights)
     if differences:
         raise ValueError(
-            f"{file} was trained with other plans:\n  "
-            + "\n  ".join(differences[:SHOWN_DIFFERENCES])
-            + "\nContinue with the plans that it was trained with, or start anew, without --c."
+            f"{file} was trained with other plans:{listed(differences)}\n"
+            "Continue with the plans that it was trained with, or start anew, without --c."
         )
 
 
 def _different_settings(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """Settings without which the same weights mean something else."""
-    processes = [asdict(DiffusionMethod.from_plans(configuration).denoiser) for configuration in (theirs, ours)]
+    processes = [DiffusionMethod.from_plans(configuration).denoiser.to_json() for configuration in (theirs, ours)]
     return [
         f"{name}: {value} in the checkpoint, {processes[1][name]} in the plans"
         for name, value in processes[0].items()
         if value != processes[1][name]
-    ]
-
-
-def different_shapes(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> list[str]:
-    """Where the weights of a checkpoint and of a network differ in name or shape, in words."""
-    shapes = [{name: tuple(value.shape) for name, value in weights.items()} for weights in (theirs, ours)]
-    return [
-        f"{name}: {shapes[0].get(name, 'missing')} in the checkpoint, {shapes[1].get(name, 'missing')} in the network"
-        for name in dict.fromkeys([*ours, *theirs])
-        if shapes[0].get(name) != shapes[1].get(name)
     ]
 
 

@@ -14,9 +14,7 @@ from nnunet_diffusion_ensemble.augmentation.shift import ShiftAugmentation
 from nnunet_diffusion_ensemble.data.image_dataset import ImageDataset
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled, unlabelled_folder
 from nnunet_diffusion_ensemble.method import ContrastiveSettings, PretrainingSettings
-from nnunet_diffusion_ensemble.nnunet.checkpoint import plain
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels
-from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.training.held_out import HeldOutBatches, central_patches, hold_out
 from nnunet_diffusion_ensemble.training.learning_rate import WarmupCosine
 from nnunet_diffusion_ensemble.training.log import HeldOutLossLogger
@@ -240,24 +238,10 @@ class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore
     def checkpoint(self) -> dict[str, Any]:
         """nnU-Net's checkpoint and the time used."""
         return {
-            "network_weights": self.plain_network.state_dict(),
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
-            "logging": self.logger.get_checkpoint(),
-            "_best_ema": self._best_ema,
-            "current_epoch": self.current_epoch + 1,
+            **super().checkpoint(),
             "used_seconds": self.time_limit.used_seconds,
             "epoch_seconds": self.time_limit.epoch_seconds,
-            "init_args": self.my_init_kwargs,
-            "trainer_name": self.__class__.__name__,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
-
-    def save_checkpoint(self, filename: str) -> None:
-        if self.local_rank != 0 or self.disable_checkpointing:
-            return
-        with whole_file(filename) as temporary:
-            torch.save(plain(self.checkpoint()), temporary)
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         self.time_limit.used_seconds = checkpoint["used_seconds"]

@@ -11,7 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.pretrained import find_pretrained_checkpoint, load_denoiser
-from nnunet_diffusion_ensemble.method import DiffusionMethod, timesteps_on_the_way
+from nnunet_diffusion_ensemble.method import DiffusionMethod, on_the_way
 from nnunet_diffusion_ensemble.nnunet.named_classes import module_class
 from nnunet_diffusion_ensemble.training.segmentation import SegmentationTrainer
 
@@ -24,10 +24,7 @@ class TimestepTrainer(SegmentationTrainer):
 
     @classmethod
     def changes_to(cls, method: DiffusionMethod) -> Mapping[str, Any]:
-        changes, steps = dict(super().changes_to(method)), method.denoiser.num_diffusion_steps
-        if "ensemble.timesteps" in cls.changes:
-            changes["ensemble.timesteps"] = timesteps_on_the_way(cls.changes["ensemble.timesteps"], steps)
-        return changes
+        return on_the_way(super().changes_to(method), method.denoiser.num_diffusion_steps)
 
     @staticmethod
     def build_network_architecture(

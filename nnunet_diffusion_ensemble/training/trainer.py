@@ -14,8 +14,7 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
-from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
-from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_checkpoint
 from nnunet_diffusion_ensemble.system.guard import AtWorkError, alone_in
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.training.continuing import (
@@ -211,12 +210,24 @@ class DiffusionTrainer(nnUNetTrainer):
         losses = torch.stack([output["loss"] for output in train_outputs]).cpu().numpy()
         super().on_train_epoch_end([{"loss": loss} for loss in losses])
 
+    def checkpoint(self) -> dict[str, Any]:
+        """nnU-Net's checkpoint, as its own trainer writes it."""
+        return {
+            "network_weights": self.plain_network.state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": self.grad_scaler.state_dict() if self.grad_scaler is not None else None,
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": self.__class__.__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+        }
+
     def save_checkpoint(self, filename: str) -> None:
-        """nnU-Net's checkpoint, whole or not at all."""
-        if self.local_rank != 0 or self.disable_checkpointing:
-            return
-        with whole_file(filename) as temporary:
-            super().save_checkpoint(str(temporary))
+        """Writes `checkpoint()`, whole or not at all."""
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            write_checkpoint(self.checkpoint(), filename)
 
     def save_latest_checkpoint(self) -> None:
         """Every few epochs, after `checkpoint_best`: continuing from it must not depend on a best one that a kill in
@@ -236,7 +247,7 @@ class DiffusionTrainer(nnUNetTrainer):
         checkpoint = read_checkpoint(file, trusted=True)
         configuration, weights = self.configuration_manager.configuration, self.plain_network.state_dict()
         refuse_foreign_checkpoint(checkpoint, file, type(self).__name__, configuration, weights)
-        super().load_checkpoint(str(file))
+        super().load_checkpoint(str(file))  # again from the file: a dict, which its types allow, it cannot read
         self.restore(checkpoint)
 
     def restore(self, checkpoint: dict[str, Any]) -> None:

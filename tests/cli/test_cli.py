@@ -22,7 +22,7 @@ def test_help_imports_nothing_heavy():
 
 
 def test_every_method_option_names_a_setting_that_exists():
-    for option, path, *_ in METHOD_OPTIONS:
+    for option, path in METHOD_OPTIONS.items():
         settings = DiffusionMethod()
         for name in path.split("."):
             assert hasattr(settings, name), f"{option}: {path}"

@@ -1,5 +1,6 @@
 """Two commands with one output: the second says who is at work, writes nothing and ends with status 2."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from report_data import Made, make_results
 from unlabelled_data import GREY_JSON, GREY_PLANS, NAME, make_dataset
 
 from nnunet_diffusion_ensemble.cli.parser import main
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
@@ -49,7 +51,9 @@ def planning(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 
 def preprocessing(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    make_dataset(tmp_path, request.getfixturevalue("monkeypatch"), GREY_PLANS, GREY_JSON)
+    plans = copy.deepcopy(GREY_PLANS)
+    plans["configurations"]["2d"][PLANS_KEY] = DiffusionMethod().to_plans()
+    make_dataset(tmp_path, request.getfixturevalue("monkeypatch"), plans, GREY_JSON)
     command = ["preprocess", "-d", 1, "-c", "2d", "-p", "Plans", "-np", 1]
     return "at", tmp_path / "nnUNet_preprocessed" / NAME / "Plans_2d", command
 

@@ -212,7 +212,9 @@ def test_input_scaling_is_saved_with_the_weights(architecture: Architecture) -> 
 def test_forward_gives_prediction_and_target_for_the_noised_scaled_images(
     prediction_type: str, architecture: Architecture, randomise: Callable, randn: Randn
 ) -> None:
-    settings = DenoiserSettings(1000, "linear", prediction_type, (2.0,), (-1.0,))
+    settings = DenoiserSettings(
+        schedule="linear", prediction_type=prediction_type, input_scale=(2.0,), input_shift=(-1.0,)
+    )
     denoiser = randomise(Denoiser(architecture("2d"), 1, settings))
     images, noise, t = randn(1, 1, 16, 16), randn(1, 1, 16, 16), 40
     alpha_bar = math.prod(1 - (1e-4 + (0.02 - 1e-4) * i / 999) for i in range(t + 1))

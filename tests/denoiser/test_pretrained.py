@@ -1,7 +1,6 @@
 """Finding and loading a pretrained denoiser: which file is taken, what is loaded, what is refused and why."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ def save_pretrained(architecture: Architecture, randomise: Callable, tmp_path: P
         network = randomise(PretrainingNetwork(made, channels, settings))
         network.denoiser.trained_iterations.fill_(7)
         network.denoiser.intensity_range.copy_(torch.tensor([-1.5, 2.5]))
-        diffusion = DiffusionMethod().to_plans() | {"denoiser": asdict(settings)}
+        diffusion = DiffusionMethod().to_plans() | {"denoiser": settings.to_json()}
         configuration = {"architecture": made, "diffusion": diffusion, "patch_size": [16, 24]}
         plans = {"configurations": {"2d": configuration}}
         checkpoint = {

@@ -16,14 +16,15 @@ from nnunetv2.evaluation import evaluate_predictions
 from PIL import Image
 from sklearn.metrics import brier_score_loss, f1_score, precision_score
 
-from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, EvaluationSettings, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, evaluate_folder
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
+from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.summary import write_summary
 from nnunet_diffusion_ensemble.system.workers import map_in_order
 
 REGIONS = {"background": 0, "whole": [1, 2], "part": 2}
 IGNORING = {"background": 0, "left lung": 1, "heart": 2, "ignore": 3}
-OVERLAP_ONLY = EvaluationSettings(("Dice", "IoU"), timesteps=False, num_processes=1)
+OVERLAP_ONLY = EvaluationSettings(metrics=("Dice", "IoU"), timesteps=False, num_processes=1)
 
 
 def evaluate(data: EvaluationData, **settings: Any) -> list[EvaluatedCase]:
@@ -241,10 +242,10 @@ def test_another_spacing_than_the_references_matters_for_millimetres_only(tmp_pa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"metrics": ("Dice", "dice")}, "Unknown metrics dice. There are Dice, IoU"),
-        ({"metrics": ()}, "Name at least one metric"),
-        ({"unit": "cm"}, "mm or px, got cm"),
-        ({"num_processes": 0}, "At least one process evaluates, got 0"),
+        ({"metrics": ("Dice", "dice")}, r"metrics: unknown metric dice; did you mean Dice\? Allowed are Dice, IoU"),
+        ({"metrics": ()}, r"metrics must be a list of one or more, .*; got \[\]"),
+        ({"unit": "cm"}, "unit must be mm or px; got 'cm'"),
+        ({"num_processes": 0}, "num_processes must be a whole number of at least 1; got 0"),
     ],
 )
 def test_other_settings_are_refused(settings: dict[str, Any], message: str) -> None:

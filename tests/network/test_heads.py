@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -30,9 +29,9 @@ CASES = [(name, how) for name in SIZES for how in ("nearest", "linear")]
 MODES = {("nearest", 2): "nearest", ("nearest", 3): "nearest", ("linear", 2): "bilinear", ("linear", 3): "trilinear"}
 PUBLISHED = HeadSettings(kernel_size=1)
 KINDS = {
-    "classifier": HeadSettings((5, 4), kernel_size=1),
-    "linear": HeadSettings((), kernel_size=1),
-    "neighbourhood": HeadSettings((5, 4), kernel_size=3),
+    "classifier": HeadSettings(hidden_features=(5, 4), kernel_size=1),
+    "linear": HeadSettings(hidden_features=(), kernel_size=1),
+    "neighbourhood": HeadSettings(hidden_features=(5, 4), kernel_size=3),
 }
 Randn = Callable[..., Tensor]
 
@@ -101,14 +100,14 @@ def in_double(tensors: list[Tensor]) -> list[Tensor]:
 def make(
     sizes: list[tuple[int, ...]], interpolation: str, settings: HeadSettings, randomise: Callable
 ) -> PixelClassifier:
-    settings = replace(settings, interpolation=interpolation)
+    settings = settings.changed(interpolation=interpolation)
     return randomise(PixelClassifier(CHANNELS, CLASSES, len(sizes[0]), settings))
 
 
 def make_concatenating(
     sizes: list[tuple[int, ...]], interpolation: str, settings: HeadSettings, randomise: Callable
 ) -> ConcatenatingClassifier:
-    settings = replace(settings, interpolation=interpolation)
+    settings = settings.changed(interpolation=interpolation)
     return randomise(ConcatenatingClassifier(CHANNELS, CLASSES, len(sizes[0]), settings, NUM_TIMESTEPS))
 
 
@@ -174,7 +173,9 @@ def test_timesteps_that_come_some_at_a_time_add_up_to_all_at_once(name: str, ran
 
 def test_features_of_coarse_levels_are_never_at_the_size_of_the_image(randn: Randn) -> None:
     # The features of the finest level alone are at the image's size; those of all levels would be three times as wide.
-    head = ConcatenatingClassifier((8, 8, 8), CLASSES, 2, HeadSettings((2,), kernel_size=1), NUM_TIMESTEPS)
+    head = ConcatenatingClassifier(
+        (8, 8, 8), CLASSES, 2, HeadSettings(hidden_features=(2,), kernel_size=1), NUM_TIMESTEPS
+    )
     levels = [randn(NUM_TIMESTEPS, 1, 8, *size) for size in SIZES["2d"]]
     widest = []
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, read_state_dict, write_checkpoint
 
 CHECKPOINT = {"network_weights": {"a": torch.arange(3.0)}, "init_args": {"fold": 0}, "trainer_name": "nnUNetTrainer"}
 
@@ -110,3 +110,37 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "gone.pth")
     with pytest.raises(FileNotFoundError, match="is a folder"):
         read_checkpoint(tmp_path)
+
+
+def test_what_is_written_is_read(file: Path) -> None:
+    write_checkpoint(CHECKPOINT | {"role": "denoiser"}, file)
+    read = read_checkpoint(file)
+    assert torch.equal(read["network_weights"]["a"], torch.tensor([0.0, 1.0, 2.0]))
+    assert (read["init_args"], read["trainer_name"], read["role"]) == ({"fold": 0}, "nnUNetTrainer", "denoiser")
+
+
+def test_a_writing_that_fails_leaves_the_old_checkpoint_and_nothing_else(file: Path) -> None:
+    write_checkpoint(CHECKPOINT, file)
+    before = file.read_bytes()
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        write_checkpoint(CHECKPOINT | {"logging": lambda: None}, file)  # a lambda cannot be pickled
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_what_could_not_be_read_again_is_not_written(file: Path) -> None:
+    with pytest.raises(ValueError, match="needs init_args, trainer_name; this one holds the keys network_weights"):
+        write_checkpoint({"network_weights": {}}, file)
+    assert not file.exists()
+
+
+def test_a_state_dict_is_read_as_it_stands(file: Path) -> None:
+    torch.save({"module.a": torch.tensor([0.5], dtype=torch.float16)}, file)
+    (name, weight), *others = read_state_dict(file).items()
+    assert (name, weight.dtype, weight.tolist(), others) == ("module.a", torch.float16, [0.5], [])
+
+
+def test_a_state_dict_cannot_run_code(file: Path) -> None:
+    torch.save({"a": torch.zeros(1), "hook": print}, file)
+    with pytest.raises(ValueError, match=r"cannot be read as a state dict of PyTorch.*torch\.save"):
+        read_state_dict(file)

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from planning_data import make_dataset
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.planning.for_denoiser import for_channels, refuse_contradictions
-from nnunet_diffusion_ensemble.planning.planner import PlanningOptions
+from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork
 
 CT_NUMBERS = {"mean": -50.0, "std": 300.0, "percentile_00_5": -990.0, "percentile_99_5": 800.0}
@@ -35,7 +34,9 @@ def save_denoiser(architecture: Callable, tmp_path: Path) -> Callable[..., Path]
         iterations: int = 7,
         **changes: Any,
     ) -> Path:
-        settings = settings or DenoiserSettings(900, "linear", "epsilon", input_scale=(0.5,))
+        settings = settings or DenoiserSettings(
+            num_diffusion_steps=900, schedule="linear", prediction_type="epsilon", input_scale=(0.5,)
+        )
         made = architecture(name)
         configuration = {
             "architecture": made,
@@ -44,7 +45,7 @@ def save_denoiser(architecture: Callable, tmp_path: Path) -> Callable[..., Path]
             "median_image_size_in_voxels": PATCHES[name],
             "normalization_schemes": ["ZScoreNormalization"] * channels,
             "use_mask_for_norm": [False] * channels,
-            "diffusion": DiffusionMethod().to_plans() | {"denoiser": asdict(settings), "mirror_axes": [1]},
+            "diffusion": DiffusionMethod().to_plans() | {"denoiser": settings.to_json(), "mirror_axes": [1]},
         }
         plans = {
             "image_reader_writer": reader,
@@ -95,15 +96,19 @@ def test_denoiser_decides_topology_patch_process_and_mirroring(save_denoiser, ar
     assert planned["architecture"] == architecture("2d")
     assert planned["patch_size"] == [64, 48]
     method = DiffusionMethod.from_plans(planned)
-    assert method.denoiser == DenoiserSettings(900, "linear", "epsilon", (0.5,), (0.0,))
+    assert method.denoiser == DenoiserSettings(
+        num_diffusion_steps=900, schedule="linear", prediction_type="epsilon", input_scale=(0.5,), input_shift=(0.0,)
+    )
     assert method.pretrained_checkpoint == str(file.resolve())
     assert method.mirror_axes == (1,)
     assert (method.ensemble.timesteps, method.training.num_epochs) == ((1, 50), 7)
 
 
 def test_a_short_diffusion_process_can_be_planned_for(save_denoiser, plan) -> None:
-    planned = plan(save_denoiser(settings=DenoiserSettings(num_diffusion_steps=60)), options=("--timesteps", 1, 50))
-    assert planned["configurations"]["2d"]["diffusion"]["pretraining"]["timestep_bands"] == [25]
+    planned = plan(save_denoiser(settings=DenoiserSettings(num_diffusion_steps=60)))["configurations"]["2d"]
+    # 1, 10, 25, 50, 200, 400, 600, 800 and 25, 100, 250, 500 of 1000 steps, times 0.06
+    assert planned["diffusion"]["ensemble"]["timesteps"] == [0, 1, 2, 3, 12, 24, 36, 48]
+    assert planned["diffusion"]["pretraining"]["timestep_bands"] == [2, 6, 15, 30]
 
 
 def test_images_get_the_spacing_of_the_denoisers_in_mm(save_denoiser, plan) -> None:
@@ -213,7 +218,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(
 
 def test_no_second_denoiser_can_be_named() -> None:
     with pytest.raises(ValueError, match="cannot be chosen: pretrained_checkpoint"):
-        refuse_contradictions(PlanningOptions(method={"pretrained_checkpoint": "another.pth"}), None)
+        refuse_contradictions(PlanningOptions(method={"pretrained_checkpoint": "another.pth"}))
 
 
 def test_a_checkpoint_of_stock_nnunet_is_refused_by_its_trainer(tmp_path, capsys) -> None:

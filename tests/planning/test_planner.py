@@ -7,7 +7,8 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 from planning_data import make_dataset, plan
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
-from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner, PlanningOptions
+from nnunet_diffusion_ensemble.planning.options import PlanningOptions
+from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,12 @@ def test_pretraining_batch_covers_five_per_cent_of_labelled_and_unlabelled_image
 
 def test_options_change_topology_batch_and_method(tmp_path, monkeypatch):
     name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0))
-    options = PlanningOptions(8, 2, 5, {"ensemble.timesteps": (1, 50), "training.num_epochs": 7})
+    options = PlanningOptions(
+        base_features=8,
+        blocks_per_stage=2,
+        batch_size=5,
+        method={"ensemble.timesteps": (1, 50), "training.num_epochs": 7},
+    )
     planned = plan(DiffusionEnsemblePlanner(name, options=options))["2d"]
     kwargs = planned["architecture"]["arch_kwargs"]
     assert kwargs["features_per_stage"] == [8, 16, 32, 64, 128]

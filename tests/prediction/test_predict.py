@@ -16,8 +16,9 @@ from PIL import Image
 from stock_prediction import stock
 
 from nnunet_diffusion_ensemble.prediction.folder import CaseFiles
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings, read_model
+from nnunet_diffusion_ensemble.prediction.model import read_model
 from nnunet_diffusion_ensemble.prediction.predict import predict
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
 CPU = PredictionSettings(folds=(0,), device="cpu")
 REGIONS = {"background": 0, "whole": [1, 2], "part": [2]}
@@ -140,7 +141,7 @@ def test_maps_and_numbers_of_one_tile_follow_from_the_logits_of_the_timesteps(
     one_tile: Path, model_folder: Callable, tmp_path: Path
 ) -> None:
     model = model_folder(labels=THREE)
-    output = run(one_tile, tmp_path / "out", model, PredictionSettings((0,), use_mirroring=False, device="cpu"))
+    output = run(one_tile, tmp_path / "out", model, PredictionSettings(folds=(0,), use_mirroring=False, device="cpu"))
     image = torch.from_numpy(read(one_tile / "case_0_0000.nii.gz"))[None]
     network = read_model(model, CPU).module.network
     p = network.timestep_logits(image).softmax(2)[:, 0].double().numpy()
@@ -169,7 +170,7 @@ def test_the_denoising_error_is_the_mean_over_folds_and_timesteps(
         weights["denoiser.unet.output.weight"].zero_()
         weights["denoiser.unet.output.bias"].fill_(gains[fold])
         torch.save(checkpoint, file)
-    row = table(run(one_tile, tmp_path / "out", model, PredictionSettings((0, 1), device="cpu")))["case_0"]
+    row = table(run(one_tile, tmp_path / "out", model, PredictionSettings(folds=(0, 1), device="cpu")))["case_0"]
     noise = np.random.RandomState(12345).standard_normal((5, 16, 16))
     alpha_bar = read_model(model, CPU).module.network.denoiser.schedule.alpha_bar
     expected = [
@@ -262,7 +263,7 @@ def test_a_new_prediction_that_is_cut_short_does_not_leave_old_cases_to_be_conti
 ) -> None:
     model, cases = model_folder(folds=(0, 1)), images(num_cases=3)
     output = run(cases, tmp_path / "out", model)
-    second = PredictionSettings((1,), device="cpu")
+    second = PredictionSettings(folds=(1,), device="cpu")
     next(predict(cases, output, model, second))  # and no further
     found = list(predict(cases, output, model, second, continue_prediction=True))
     assert [case.is_new for case in found] == [False, True, True]
@@ -317,6 +318,6 @@ def test_cases_of_an_older_model_that_were_left_out_are_not_taken_up_later(
 def test_other_settings_do_not_continue_a_prediction(model_folder: Callable, images: Callable, tmp_path: Path) -> None:
     model, cases = model_folder(folds=(0, 1)), images(num_cases=1)
     output = run(cases, tmp_path / "out", model)
-    settings = PredictionSettings((0, 1), device="cpu")
+    settings = PredictionSettings(folds=(0, 1), device="cpu")
     with pytest.raises(ValueError, match=r"other settings \(folds \[0\], now \[0, 1\]\)"):
         run(cases, output, model, settings, continue_prediction=True)

@@ -10,8 +10,8 @@ import torch
 
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder, folder_name
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings
 from nnunet_diffusion_ensemble.prediction.predict import predict
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
 CPU = PredictionSettings(folds=(0,), device="cpu")
@@ -63,7 +63,7 @@ def test_of_a_missing_fold_those_that_are_there_are_told(
     model_folder: Callable, images: Callable, tmp_path: Path
 ) -> None:
     with pytest.raises(FileNotFoundError, match=r"no .*fold_3.* there is fold_0/checkpoint_final\.pth"):
-        run(images(), tmp_path / "out", model_folder(), PredictionSettings((0, 3), device="cpu"))
+        run(images(), tmp_path / "out", model_folder(), PredictionSettings(folds=(0, 3), device="cpu"))
 
 
 def test_a_damaged_checkpoint_is_named(model_folder: Callable, images: Callable, tmp_path: Path) -> None:
@@ -109,13 +109,13 @@ def test_a_denoiser_of_other_channels_is_refused(model_folder: Callable, images:
 
 @pytest.mark.parametrize("step_size", [0, -0.5, 1.1])
 def test_the_step_size_is_a_share_of_the_patch(step_size: float) -> None:
-    with pytest.raises(ValueError, match=f"above 0 and at most 1; got {step_size}"):
+    with pytest.raises(ValueError, match=f"tile_step_size must be a number above 0 and at most 1; got {step_size}"):
         PredictionSettings(tile_step_size=step_size, device="cpu")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:0", "tpu"])
 def test_an_unknown_device_is_refused_with_those_there_are(device: str) -> None:
-    with pytest.raises(ValueError, match=f"no device {device} here.*one of: .*cpu"):
+    with pytest.raises(ValueError, match=f"device must be a device that is here: cpu.*; got '{device}'"):
         PredictionSettings(device=device)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from evaluation_data import write_evaluation_data
 
-from nnunet_diffusion_ensemble.evaluation.cases import EvaluationSettings, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.cases import evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.system.workers import AHEAD, map_in_order
 
 pytestmark = pytest.mark.slow

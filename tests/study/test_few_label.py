@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from other_process import at_work_elsewhere
 
 from nnunet_diffusion_ensemble.cli.parser import main
+from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.study.few_label import (
     LabelledDataset,
     Study,
@@ -21,7 +21,7 @@ from nnunet_diffusion_ensemble.study.few_label import (
     read_rivals,
 )
 from nnunet_diffusion_ensemble.study.label_orders import LabelOrders
-from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeLimit
+from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeBudget
 
 NAME, CASES = "Dataset007_Lungs", [f"case_{i}" for i in range(6)]
 ORDERS = LabelOrders({0: ("case_2", "case_0", "case_4"), 5: ("case_1", "case_2", "case_3")})
@@ -56,7 +56,8 @@ def finish() -> Callable[..., None]:
         starts = [100.0 * i for i in range(len(seconds))]
         ends = [start + length for start, length in zip(starts, seconds, strict=True)]
         log = {"epoch_start_timestamps": [*starts, 1e6], "epoch_end_timestamps": ends}  # killed in the next epoch
-        torch.save({"logging": log}, training.folder / f"checkpoint_{name}.pth")
+        checkpoint = {"network_weights": {}, "init_args": {}, "trainer_name": training.rival.trainer, "logging": log}
+        write_checkpoint(checkpoint, training.folder / f"checkpoint_{name}.pth")
 
     return make
 
@@ -139,7 +140,7 @@ def test_time_left_is_judged_by_finished_trainings_of_the_same_trainer(study: St
     finish(study.trainings[4], (10.0,))
     finish(study.trainings[5], (20.0,))
     assert study.seconds_for(study.to_do()) == 3 * 4 + 2 * 15
-    with_limit = Study(study.trainings, TimeLimit(2))
+    with_limit = Study(study.trainings, TimeBudget(minutes=2))
     (with_limit.trainings[4].folder / "checkpoint_final.pth").unlink()
     (with_limit.trainings[5].folder / "checkpoint_final.pth").unlink()
     assert with_limit.seconds_for(with_limit.to_do()) == 3 * 4 + 4 * 120
@@ -153,7 +154,7 @@ def test_commands_are_those_of_nnunet_and_continue_what_was_begun(study: Study, 
     assert str(training.command("cpu", None)) == f"{plain} --c"
     timed = f"nnunet-diffusion train {NAME} 2d 6 -tr B -p Other -device cpu --c"
     expected = f"{timed} --minutes 1.5 --clock cpu --iterations-per-epoch 250"
-    assert str(training.command("cpu", TimeLimit(1.5, "cpu"))) == expected
+    assert str(training.command("cpu", TimeBudget(minutes=1.5, clock="cpu"))) == expected
 
 
 def test_a_training_is_claimed_once(study: Study, finish: Callable) -> None:
@@ -197,9 +198,9 @@ def test_a_training_of_another_length_is_refused(dataset: LabelledDataset, study
     length = {"epochs": 1, "iterations_per_epoch": 9}
     (study.trainings[0].folder / LENGTH_FILE).write_text(json.dumps({"limit": limit, "length": length}))
     arguments = (dataset, "2d", read_rivals(["A"], "Plans"), [1], ORDERS)
-    assert make_study(*arguments, TimeLimit(2)).limit == TimeLimit(2)
+    assert make_study(*arguments, TimeBudget(minutes=2)).limit == TimeBudget(minutes=2)
     with pytest.raises(ValueError, match=r"was trained with 2 minutes.*not with 4 minutes"):
-        make_study(*arguments, TimeLimit(4))
+        make_study(*arguments, TimeBudget(minutes=4))
 
 
 def test_a_study_in_equal_time_tells_what_was_trained_in_another_way(study: Study, finish: Callable) -> None:
@@ -207,7 +208,7 @@ def test_a_study_in_equal_time_tells_what_was_trained_in_another_way(study: Stud
     finish(first)
     finish(second)
     (first.folder / LENGTH_FILE).write_text("{}")
-    assert Study(study.trainings, TimeLimit(2)).of_unknown_length() == [second]
+    assert Study(study.trainings, TimeBudget(minutes=2)).of_unknown_length() == [second]
     assert study.of_unknown_length() == []
 
 

@@ -14,7 +14,7 @@ from nnunet_diffusion_ensemble.study import timed_training
 from nnunet_diffusion_ensemble.study.timed_training import (
     LENGTH_FILE,
     Fold,
-    TimeLimit,
+    TimeBudget,
     TrainingLength,
     measure_iteration,
     train_for,
@@ -25,23 +25,29 @@ from nnunet_diffusion_ensemble.trainers.scratch_trainer import ScratchTrainer
 @pytest.mark.parametrize(
     ("limit", "seconds_per_iteration", "length"),
     [
-        (TimeLimit(2, iterations_per_epoch=99), 0.1, (12, 99)),  # 1200 iterations, 100 with that of validation
-        (TimeLimit(2, iterations_per_epoch=100), 0.5, (2, 100)),  # 240 iterations
-        (TimeLimit(2, iterations_per_epoch=250), 0.5, (1, 240)),  # less than an epoch
-        (TimeLimit(1), 120.0, (1, 1)),  # not even one iteration
+        (TimeBudget(minutes=2, iterations_per_epoch=99), 0.1, (12, 99)),  # 1200 iterations, 100 with that of validation
+        (TimeBudget(minutes=2, iterations_per_epoch=100), 0.5, (2, 100)),  # 240 iterations
+        (TimeBudget(minutes=2, iterations_per_epoch=250), 0.5, (1, 240)),  # less than an epoch
+        (TimeBudget(minutes=1), 120.0, (1, 1)),  # not even one iteration
     ],
 )
-def test_so_many_epochs_as_fit(limit: TimeLimit, seconds_per_iteration: float, length: tuple[int, int]) -> None:
+def test_so_many_epochs_as_fit(limit: TimeBudget, seconds_per_iteration: float, length: tuple[int, int]) -> None:
     assert TrainingLength.fitting(limit, seconds_per_iteration) == TrainingLength(*length)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [((0,), "must be positive"), ((2, "sun"), "one of wall, cpu, got 'sun'"), ((2, "cpu", 0), "at least one")],
+    ("values", "message"),
+    [
+        ({}, "minutes is missing; known are minutes, clock, iterations_per_epoch"),
+        ({"minutes": 0}, "minutes must be a number above 0; got 0"),
+        ({"minutes": float("nan")}, "minutes must be a finite number above 0; got nan"),
+        ({"minutes": 2, "clock": "sun"}, "clock must be wall or cpu; got 'sun'"),
+        ({"minutes": 2, "iterations_per_epoch": 0}, "iterations_per_epoch must be a whole number of at least 1; got 0"),
+    ],
 )
-def test_an_impossible_limit_is_refused(arguments: tuple, message: str) -> None:
+def test_an_impossible_budget_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TimeLimit(*arguments)
+        TimeBudget(**values)
 
 
 def test_the_first_iterations_are_not_measured_and_workers_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +91,9 @@ def folder_of(fold: Fold) -> Path:
 
 
 def test_a_training_has_the_length_that_fits_and_says_so(fold: Fold) -> None:
-    train_for(fold, TimeLimit(1, iterations_per_epoch=2))  # 6 iterations, 3 with that of validation in an epoch
+    train_for(
+        fold, TimeBudget(minutes=1, iterations_per_epoch=2)
+    )  # 6 iterations, 3 with that of validation in an epoch
     folder = folder_of(fold)
     checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
     assert checkpoint["current_epoch"] == 2
@@ -97,7 +105,7 @@ def test_a_training_has_the_length_that_fits_and_says_so(fold: Fold) -> None:
 def test_a_continued_training_keeps_its_length_whatever_is_measured_then(
     fold: Fold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = TimeLimit(1, iterations_per_epoch=2)
+    limit = TimeBudget(minutes=1, iterations_per_epoch=2)
     with monkeypatch.context() as patch:
         patch.setattr(ScratchTrainer, "run_training", lambda self: None)  # killed before the first epoch
         train_for(fold, limit)
@@ -108,16 +116,16 @@ def test_a_continued_training_keeps_its_length_whatever_is_measured_then(
 
 def test_a_training_of_another_time_is_not_continued(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScratchTrainer, "run_training", lambda self: None)
-    train_for(fold, TimeLimit(1, iterations_per_epoch=2))
+    train_for(fold, TimeBudget(minutes=1, iterations_per_epoch=2))
     with pytest.raises(ValueError, match=r"was trained with 1 minutes of wall.*, not with 3 minutes of wall"):
-        train_for(fold, TimeLimit(3, iterations_per_epoch=2), continue_training=True)
+        train_for(fold, TimeBudget(minutes=3, iterations_per_epoch=2), continue_training=True)
 
 
 def test_cpu_time_counts_augmentation(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("nnUNet_n_proc_DA", "2")
     seen = []
     monkeypatch.setattr(ScratchTrainer, "run_training", lambda self: seen.append(os.environ["nnUNet_n_proc_DA"]))
-    train_for(fold, TimeLimit(1, "cpu"))
+    train_for(fold, TimeBudget(minutes=1, clock="cpu"))
     assert seen == ["0"]
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,9 @@ from nnunet_diffusion_ensemble.denoiser.foreign.from_monai import read_monai
 from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import SavedModel
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.denoiser.schedule import FROM_CHECKPOINT
-from nnunet_diffusion_ensemble.method import (
-    LIBRARIES,
-    DenoiserSettings,
-    DiffusionMethod,
-    LibrarySettings,
-    timesteps_on_the_way,
-)
-from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.method import LIBRARIES, DenoiserSettings, LibrarySettings
+from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 
 READERS = {"diffusers": read_diffusers, "monai": read_monai, "guided_diffusion": read_guided_diffusion}
 TRAINED_ELSEWHERE = -1  # as number of iterations
@@ -69,19 +64,6 @@ class ForeignDenoiser:
     image_range: tuple[float, float]
     native_size: tuple[int, ...] | None
 
-    def method_options(self) -> dict[str, Any]:
-        """Settings of the method by dotted path, for `DiffusionMethod.with_options`.
-
-        The default timesteps are those of 1000 steps; of another length they are as far on the way.
-        """
-        steps, default = self.settings.num_diffusion_steps, DiffusionMethod()
-        bands = timesteps_on_the_way(default.pretraining.timestep_bands, steps)
-        return {
-            "denoiser": asdict(self.settings),
-            "ensemble.timesteps": timesteps_on_the_way(default.ensemble.timesteps, steps),
-            "pretraining.timestep_bands": tuple(t for t in bands if t),
-        }
-
     def for_images(self, input_scale: Sequence[float], input_shift: Sequence[float]) -> "ForeignDenoiser":
         """This denoiser for images with as many channels as there are values, scaled so.
 
@@ -101,11 +83,10 @@ class ForeignDenoiser:
                 "gets the mean of its first convolution's weights, rescaled, and of its last one's."
             )
         arguments = {**library.arguments, "in_channels": channels, "out_channels": channels}
-        settings = replace(
-            self.settings,
+        settings = self.settings.changed(
             input_scale=tuple(input_scale),
             input_shift=tuple(input_shift),
-            library=LibrarySettings(library.name, arguments),
+            library=LibrarySettings(name=library.name, arguments=arguments),
         )
         layers = LAYERS[library.name]
         first, last = f"{layers.prefix}{layers.first}.weight", f"{layers.prefix}{layers.last}"
@@ -128,8 +109,7 @@ class ForeignDenoiser:
             "init_args": {"plans": dict(plans), "configuration": configuration},
             "trainer_name": "DiffusionPretrainTrainer",
         }
-        with whole_file(file) as temporary:
-            torch.save(checkpoint, temporary)
+        write_checkpoint(checkpoint, file)
 
 
 def read_foreign(source: str) -> ForeignDenoiser:
@@ -194,13 +174,15 @@ def _channels(saved: SavedModel, path: Path) -> int:
 
 def _settings(library: str, saved: SavedModel, channels: int) -> DenoiserSettings:
     arguments = {**saved.arguments, "in_channels": channels, "out_channels": channels}
-    return DenoiserSettings(
-        num_diffusion_steps=len(saved.alpha_bar),
-        schedule=FROM_CHECKPOINT,
-        prediction_type=saved.prediction_type,
-        input_scale=(1.0,) * channels,
-        input_shift=(0.0,) * channels,
-        library=LibrarySettings(library, arguments),
+    return DenoiserSettings.read(
+        {
+            "num_diffusion_steps": len(saved.alpha_bar),
+            "schedule": FROM_CHECKPOINT,
+            "prediction_type": saved.prediction_type,
+            "input_scale": (1.0,) * channels,
+            "input_shift": (0.0,) * channels,
+            "library": {"name": library, "arguments": arguments},
+        }
     )
 
 
@@ -214,20 +196,13 @@ def _unet_weights(library: str, saved: SavedModel, channels: int) -> dict[str, T
 
 
 def _load(denoiser: Denoiser, weights: Mapping[str, Tensor], path: Path) -> None:
-    own = {name: value.shape for name, value in denoiser.state_dict().items() if name.startswith("unet.")}
-    found = {name: value.shape for name, value in weights.items()}
-    if own != found:
-        differences = [
-            f"{name.removeprefix('unet.')}: {_shape(found, name)} in the file, {_shape(own, name)} by its arguments"
-            for name in dict.fromkeys([*own, *found])
-            if own.get(name) != found.get(name)
-        ]
+    own, found = (
+        {name.removeprefix("unet."): value for name, value in state.items() if name.startswith("unet.")}
+        for state in (denoiser.state_dict(), weights)
+    )
+    if differences := different_shapes(found, own, "in the file", "by its arguments"):
         raise ValueError(
             f"The weights in {path} are not those of the U-Net that its arguments describe "
-            f"({len(differences)} differences):\n  " + "\n  ".join(differences[:6])
+            f"({len(differences)} differences):{listed(differences)}"
         )
     denoiser.load_state_dict(weights, strict=False)
-
-
-def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
-    return str(tuple(shapes[name])) if name in shapes else "missing"

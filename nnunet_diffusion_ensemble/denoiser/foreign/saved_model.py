@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from nnunet_diffusion_ensemble.nnunet.checkpoint import read_state_dict
 
 WEIGHT_SUFFIXES = (".pt", ".pth")
 IMAGE_RANGE = (-1.0, 1.0)
@@ -72,16 +73,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     Raises:
         ValueError: if the file is something else or truncated.
     """
-    try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{file} cannot be read as a state dict of PyTorch: it is truncated or something else "
-            f"({type(error).__name__}). Make one with torch.save(model.state_dict(), FILE)."
-        ) from error
-    if not isinstance(weights, Mapping) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
-        holds = f"the keys {list(weights)[:5]}" if isinstance(weights, Mapping) else f"a {type(weights).__name__}"
-        raise ValueError(f"{file} holds no state dict but {holds}. Make one with torch.save(model.state_dict(), FILE).")
+    weights = read_state_dict(file)
     is_parallel = all(name.startswith("module.") for name in weights)
     return {name.removeprefix("module.") if is_parallel else name: w.float() for name, w in weights.items()}
 

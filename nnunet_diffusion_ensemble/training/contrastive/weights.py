@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.pretrained import finished_pretraining
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
-from nnunet_diffusion_ensemble.training.continuing import SHOWN_DIFFERENCES, different_shapes
+from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
 
 PARTS_KEY = "pretrained_parts"  # of a checkpoint: beginnings of the names of the weights that are pretrained
@@ -43,9 +43,7 @@ def load_contrastive(network: nn.Module, file: Path, with_decoder: bool) -> list
     differences = different_shapes(weights, own)
     if differences:
         raise ValueError(
-            f"The weights in {file} do not fit this network:\n  "
-            + "\n  ".join(differences[:SHOWN_DIFFERENCES])
-            + "\nPretrain with these plans."
+            f"The weights in {file} do not fit this network:{listed(differences)}\nPretrain with these plans."
         )
     network.load_state_dict(weights, strict=False)
     return parts

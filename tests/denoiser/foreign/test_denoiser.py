@@ -63,7 +63,7 @@ every_model = pytest.mark.parametrize("saved", MODELS, indirect=True)
 
 def frozen(foreign: ForeignDenoiser) -> FrozenDenoiser:
     """The denoiser inside our network, its settings gone through the plans' JSON."""
-    plans = json.loads(json.dumps(DiffusionMethod().with_options(foreign.method_options()).to_plans()))
+    plans = json.loads(json.dumps(DiffusionMethod().with_options({"denoiser": foreign.settings.to_json()}).to_plans()))
     denoiser = FrozenDenoiser({}, foreign.channels, DiffusionMethod.from_plans({"diffusion": plans}).denoiser)
     denoiser.load_state_dict(dict(foreign.state_dict))
     return denoiser
@@ -134,7 +134,7 @@ def test_the_ensemble_is_the_mean_over_timesteps_of_the_head_on_the_librarys_fea
     saved: SavedByLibrary, randn: Randn, randomise: Callable
 ) -> None:
     foreign = read_foreign(saved.source)
-    method = DiffusionMethod().with_options(foreign.method_options() | {"ensemble.timesteps": (1, 50)})
+    method = DiffusionMethod().with_options({"denoiser": foreign.settings.to_json(), "ensemble.timesteps": (1, 50)})
     network = TimestepEnsembleNetwork({}, 1, 2, method, saved.size)
     randomise(network.head)
     network.denoiser.load_state_dict(dict(foreign.state_dict))
@@ -213,7 +213,7 @@ def test_what_planning_needs_is_read(by_monai: Make) -> None:
 )
 def test_timesteps_are_as_far_on_the_way_as_the_published_ones(length: int, expected: tuple, by_monai: Make) -> None:
     foreign = read_foreign(by_monai(2, {"num_train_timesteps": length}).source)
-    assert DiffusionMethod().with_options(foreign.method_options()).ensemble.timesteps == expected
+    assert DiffusionMethod().with_options({"denoiser": foreign.settings.to_json()}).ensemble.timesteps == expected
 
 
 def test_planning_learns_size_and_divisors_of_a_diffusers_model(by_diffusers: Make) -> None:
@@ -223,7 +223,7 @@ def test_planning_learns_size_and_divisors_of_a_diffusers_model(by_diffusers: Ma
 
 
 def test_a_patch_that_the_unet_cannot_halve_is_refused(by_diffusers: Make) -> None:
-    method = DiffusionMethod().with_options(read_foreign(by_diffusers().source).method_options())
+    method = DiffusionMethod().with_options({"denoiser": read_foreign(by_diffusers().source).settings.to_json()})
     with pytest.raises(ValueError, match="images of multiples of 4 x multiples of 4, not 18 x 16"):
         TimestepEnsembleNetwork({}, 1, 2, method, (18, 16))
 
@@ -236,7 +236,7 @@ def test_a_trained_head_predicts_without_the_folder_that_its_denoiser_came_from(
     saved: SavedByLibrary, make_trainer: Callable, randn: Randn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     foreign = read_foreign(saved.source).for_images([0.5], [0.0])
-    options = foreign.method_options() | {"pretrained_checkpoint": str(tmp_path / "foreign.pth")}
+    options = {"denoiser": foreign.settings.to_json(), "pretrained_checkpoint": str(tmp_path / "foreign.pth")}
     trainer = make_trainer(DiffusionEnsembleTrainer, options)
     foreign.save_checkpoint(tmp_path / "foreign.pth", trainer.plans_manager.plans, "2d")
     monkeypatch.setattr("nnunet_diffusion_ensemble.training.trainer.nnUNetTrainer.on_train_start", lambda self: None)
@@ -264,9 +264,7 @@ def test_a_written_checkpoint_is_read_like_one_of_our_pretraining(
 ) -> None:
     saved = by_monai()
     foreign = read_foreign(saved.source)
-    trainer = make_trainer(
-        DiffusionEnsembleTrainer, {"denoiser": DiffusionMethod(foreign.settings).to_plans()["denoiser"]}
-    )
+    trainer = make_trainer(DiffusionEnsembleTrainer, {"denoiser": foreign.settings.to_json()})
     foreign.save_checkpoint(tmp_path / "foreign.pth", trainer.plans_manager.plans, "2d")
     pretrained = read_pretrained(tmp_path / "foreign.pth")
     assert pretrained.patch_size == (16, 16)

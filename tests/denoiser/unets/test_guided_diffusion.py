@@ -86,7 +86,7 @@ def test_names_counted_out_are_those_worked_by_hand_for_a_small_model() -> None:
 
 def frozen(foreign: ForeignDenoiser) -> FrozenDenoiser:
     """The denoiser inside our network, its settings gone through the plans' JSON."""
-    plans = json.loads(json.dumps(DiffusionMethod().with_options(foreign.method_options()).to_plans()))
+    plans = json.loads(json.dumps(DiffusionMethod().with_options({"denoiser": foreign.settings.to_json()}).to_plans()))
     denoiser = FrozenDenoiser({}, foreign.channels, DiffusionMethod.from_plans({"diffusion": plans}).denoiser)
     denoiser.load_state_dict(dict(foreign.state_dict))
     return denoiser

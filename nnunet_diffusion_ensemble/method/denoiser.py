@@ -1,0 +1,85 @@
+"""Settings of the denoiser: the diffusion process, what it sees of an image, and the U-Net of another library."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from nnunet_diffusion_ensemble.method.timesteps import USUAL_LENGTH
+from nnunet_diffusion_ensemble.system.mistakes import contradictions
+from nnunet_diffusion_ensemble.system.settings import Listed, Settings
+
+PLANS_KEY = "diffusion"
+Library = Literal["diffusers", "monai", "guided_diffusion"]
+LIBRARIES: tuple[str, ...] = get_args(Library)
+
+
+def settings_in(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a configuration of the plans holds of the method.
+
+    Raises:
+        ValueError: if the plans were not made by our planner.
+    """
+    if PLANS_KEY not in configuration:
+        raise ValueError(
+            f"These plans have no {PLANS_KEY!r} settings. Plan with `nnUNetv2_plan_and_preprocess -d ID -pl "
+            "DiffusionEnsemblePlanner` (or `nnunet-diffusion plan -d ID`) and train with "
+            "`-p nnUNetDiffusionEnsemblePlans`."
+        )
+    return configuration[PLANS_KEY]
+
+
+class LibrarySettings(Settings):
+    """A U-Net of another library."""
+
+    where = f"{PLANS_KEY}.denoiser.library"
+
+    name: Library = Field(description="library of a U-Net that was trained elsewhere")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="of the constructor of its U-Net ([foreign_denoisers.md](foreign_denoisers.md))",
+    )
+
+
+class DenoiserSettings(Settings):
+    """The diffusion process and what the denoiser sees of an image."""
+
+    where = f"{PLANS_KEY}.denoiser"
+
+    num_diffusion_steps: int = Field(USUAL_LENGTH, ge=2, description="length of the diffusion process")
+    schedule: Literal["cosine", "linear", "checkpoint"] = Field(
+        "cosine", description="noise schedule; `checkpoint`: it comes with the weights"
+    )
+    prediction_type: Literal["epsilon", "v_prediction", "sample"] = Field(
+        "v_prediction",
+        description="what the denoiser predicts: noise, velocity or image ([results.md](results.md) compares them)",
+    )
+    input_scale: Listed[float] = Field(
+        (1.0,),
+        min_length=1,
+        description="per channel, or one for all: the denoiser sees `scale * preprocessed + shift`. Z-scores stay, "
+        "[0, 1] becomes [-1, 1]",
+    )
+    input_shift: Listed[float] = Field((0.0,), min_length=1, description="per channel, or one for all")
+    library: LibrarySettings | None = Field(
+        None, description="the U-Net of another library; `null` is ours, built from `architecture`"
+    )
+
+    @model_validator(mode="after")
+    def _check_scaling(self) -> Self:
+        scale, shift = self.input_scale, self.input_shift
+        if 0 in scale:
+            contradictions([("input_scale", "without 0, which would leave nothing of the image", scale)])
+        if len({len(scale), len(shift)} - {1}) > 1:
+            contradictions([("input_shift", f"as many numbers as input_scale has ({len(scale)}), or one", shift)])
+        return self
+
+    @classmethod
+    def from_plans(cls, configuration: Mapping[str, Any]) -> Self:
+        """Reads only these settings, so that a denoiser stays readable when others of the method change.
+
+        Raises:
+            ValueError: if the plans were not made by our planner, or settings of the denoiser are not allowed.
+        """
+        return cls.read(settings_in(configuration).get("denoiser", {}))
