@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.denoiser.noise import fixed_noise
-from nnunet_diffusion_ensemble.denoiser.pretrained import load_denoiser
+from nnunet_diffusion_ensemble.denoiser.pretrained import load_into_network
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.method import PUBLISHED_TIMESTEPS, DiffusionMethod, HeadSettings
 from nnunet_diffusion_ensemble.network.averaging import mean_softmax
@@ -99,7 +99,7 @@ class TriedNetwork(nn.Module):
         self.head = PixelClassifier(self.denoiser.unet.feature_channels, CLASSES, 2, settings)
         self.log_weights = nn.Parameter(torch.zeros(len(PUBLISHED_TIMESTEPS)))
         checkpoint = denoiser_file(str(method.pretrained_checkpoint))
-        load_denoiser(self, checkpoint, configuration["architecture"])
+        load_into_network(self, checkpoint, configuration["architecture"])
         self.is_frozen = True
 
     def forward(self, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.noise import fixed_noise
-from nnunet_diffusion_ensemble.denoiser.pretrained import load_denoiser, read_pretrained
+from nnunet_diffusion_ensemble.denoiser.pretrained import load_into_network, read_pretrained
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.network.ensemble import TimestepEnsembleNetwork
 
@@ -89,7 +89,7 @@ class DiffusionSegmentation(nn.Module):
         method = base.with_options(options)
         architecture = deepcopy(dict(pretrained.architecture))
         self.network = TimestepEnsembleNetwork(architecture, 1, CLASSES, method, pretrained.patch_size)
-        load_denoiser(self.network, checkpoint, architecture)
+        load_into_network(self.network, checkpoint, architecture)
         if fine_tuned == "decoder":
             self.network.denoiser.unet.encoder.requires_grad_(False)
             self.network.denoiser.unet.embedding.requires_grad_(False)

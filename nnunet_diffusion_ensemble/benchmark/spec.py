@@ -1,4 +1,4 @@
-"""The specification of a benchmark: which models, on which domains, in which metrics (docs/benchmark.md)."""
+"""The specification of a benchmark: which models, on which domains, in which metrics."""
 
 import os
 import re

@@ -15,7 +15,7 @@ from nnunet_diffusion_ensemble.system.mistakes import KeyPath, mistakes
 
 DEPTH = 6  # of the deepest value, models -> 0 -> seeds -> 0 -> 0; keeps aliases of aliases from exploding
 MERGE = "tag:yaml.org,2002:merge"  # the key <<
-EXAMPLE = "docs/benchmark.md has an example"
+EXAMPLE = "nnunet-diffusion benchmark --help has an example"
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,29 @@ if TYPE_CHECKING:
     from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 
 HELP = "test trained models on several hospitals: predictions, metrics, tables"
+EXAMPLE = """\
+an example of SPEC.yaml (paths start from its folder):
+  output: results/lungs
+  models:
+    - name: TEDM
+      folder: $nnUNet_results/Dataset001_Lungs/DiffusionEnsembleTrainer__nnUNetDiffusionEnsemblePlans__2d
+      seeds: {0: [0], 1: [1], 2: [2]}      # three trainings, one fold each
+      labelled_cases: 6
+    - name: nnU-Net
+      folder: $nnUNet_results/Dataset001_Lungs/nnUNetTrainer__nnUNetPlans__2d
+      folds: [0, 1, 2, 3, 4]               # one training, whose folds are averaged
+      labelled_cases: 6
+  domains:
+    - {name: Montgomery, role: source, images: montgomery/imagesTs, references: montgomery/labelsTs}
+    - {name: Shenzhen, role: target, images: shenzhen/imagesTs, references: shenzhen/labelsTs}
+  unit: px                                 # of distances; mm where spacing has a meaning
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand."""
-    parser.add_argument("spec", type=Path, metavar="SPEC.yaml", help="what to test: docs/benchmark.md")
+    parser.add_argument("spec", type=Path, metavar="SPEC.yaml", help="what to test: see the example below")
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be done, and stop")
     parser.add_argument(
         "--device", choices=("cuda", "cpu", "mps"), help="of prediction, instead of the specification's"

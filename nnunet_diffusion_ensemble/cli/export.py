@@ -21,13 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file and says how large it is."""
-    from nnunet_diffusion_ensemble.denoiser.export import export_denoiser, export_folded
-    from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
+    from nnunet_diffusion_ensemble.api.denoiser import load_denoiser
 
-    if args.timestep is None:
-        export_denoiser(denoiser_file(args.checkpoint), args.output, args.half, args.trust)
-    else:
-        export_folded(denoiser_file(args.checkpoint), args.output, args.timestep, args.half)
+    load_denoiser(args.checkpoint, "cpu", args.trust).export(args.output, args.half, args.timestep)
     print(f"Wrote {args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
     if args.timestep is not None:
         print(f"Next: nnUNetv2_train ID CONFIGURATION FOLD -p PLANS -pretrained_weights {args.output}")

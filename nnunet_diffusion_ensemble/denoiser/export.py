@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.folding import folded_weights
-from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser, read_pretrained
+from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.nnunet.safetensors_file import ENDING as SAFETENSORS
@@ -17,48 +17,44 @@ from nnunet_diffusion_ensemble.system.places import refuse_folder
 FOLDED = "nnunet-diffusion export --timestep"  # as the trainer: nnU-Net does not read it, our errors name it
 
 
-def export_denoiser(checkpoint_file: Path, output: Path, half: bool = False, trusted: bool = False) -> None:
+def export_denoiser(denoiser: PretrainedDenoiser, output: Path, half: bool = False) -> None:
     """Writes the averaged weights of a denoiser with the part of the plans that it needs, whole or not at all.
 
     Everything that reads a checkpoint of the pretraining reads this one, too, except for `--c`.
 
     Args:
-        checkpoint_file: checkpoint of `DiffusionPretrainTrainer` or `DiffusionEnsembleTrainer`.
+        denoiser: from `read_pretrained`.
         output: file to write; one named `.safetensors` is written in that format.
         half: store parameters in float16, half the size; they are used in float32 all the same. Buffers, such as the
             noise schedule, stay as they are.
-        trusted: run code of the checkpoint if it cannot be read without.
 
     Raises:
-        ValueError: no such checkpoint, `output` is the checkpoint itself, or a weight is too large for float16.
-        FileNotFoundError: the checkpoint or the folder of `output` is missing.
+        ValueError: `output` is the checkpoint itself, or a weight is too large for float16.
+        FileNotFoundError: the folder of `output` is missing.
     """
-    denoiser = read_pretrained(checkpoint_file, trusted)
-    _check_output(output, checkpoint_file)
+    _check_output(output, denoiser.file)
     parameters = [PREFIX + name for name, _ in denoiser.module().named_parameters(remove_duplicate=False)]
     weights = _in_half(denoiser.weights, parameters) if half else denoiser.weights
     _write(output, denoiser, weights, TRAINER_NAME)
 
 
-def export_folded(checkpoint_file: Path, output: Path, timestep: int, half: bool = False) -> None:
+def export_folded(denoiser: PretrainedDenoiser, output: Path, timestep: int, half: bool = False) -> None:
     """Writes a denoiser at one timestep as weights for nnU-Net's own trainers and their `-pretrained_weights`.
 
     Args:
-        checkpoint_file: checkpoint of `DiffusionPretrainTrainer` or `DiffusionEnsembleTrainer`.
+        denoiser: from `read_pretrained`.
         output: file to write, whole or not at all.
         timestep: from 0 to the length of the diffusion process less one.
         half: store in float16, half the size; nnU-Net uses them in float32 all the same.
 
     Raises:
         ValueError: as `export_denoiser`, and where `folded_weights` cannot fold the denoiser.
-        FileNotFoundError: the checkpoint or the folder of `output` is missing.
+        FileNotFoundError: the folder of `output` is missing.
     """
     if output.suffix == SAFETENSORS:
-        raise ValueError(
-            f"nnU-Net's -pretrained_weights reads no {SAFETENSORS}: name {output.with_suffix('.pth').name}."
-        )
-    denoiser = read_pretrained(checkpoint_file)
-    _check_output(output, checkpoint_file)
+        name = output.with_suffix(".pth").name
+        raise ValueError(f"nnU-Net's -pretrained_weights reads no {SAFETENSORS}: name {name} instead.")
+    _check_output(output, denoiser.file)
     weights = folded_weights(denoiser.module(), timestep)
     if half:
         weights = _in_half(weights, [name for name, value in weights.items() if value.is_floating_point()])

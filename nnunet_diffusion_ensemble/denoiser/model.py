@@ -22,6 +22,7 @@ from nnunet_diffusion_ensemble.method import DenoiserSettings
 from nnunet_diffusion_ensemble.nnunet.named_classes import module_class
 
 EMBEDDING_FEATURES = 128
+INSTANCE_NORMS = (nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 def sinusoidal_embedding(timesteps: Tensor, features: int) -> Tensor:
@@ -179,6 +180,14 @@ class TimestepUNet(DenoisingUNet):
         self.output = unet.encoder.conv_op(self.feature_channels[-1], input_channels, 1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(cast(Tensor, self.output.bias))
+
+    def check_size(self, size: Sequence[int]) -> None:
+        super().check_size(size)
+        if tuple(size) == self.size_divisors and any(isinstance(m, INSTANCE_NORMS) for m in self.modules()):
+            raise ValueError(
+                f"An image of {' x '.join(map(str, size))} is one pixel in this denoiser's deepest stage, where an "
+                "instance norm needs more than one. Make it twice as large along one axis or more."
+            )
 
     @property
     def output_layers(self) -> tuple[nn.Module, ...]:

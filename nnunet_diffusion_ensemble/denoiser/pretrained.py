@@ -113,9 +113,10 @@ class PretrainedDenoiser:
         """Image channels."""
         return self.weights[f"{PREFIX}input_scale"].shape[1]
 
-    @property
-    def is_trained(self) -> bool:
-        return bool(self.weights[f"{PREFIX}trained_iterations"] != 0)
+    def refuse_untrained(self) -> None:
+        """Raises ValueError for a denoiser whose weights are random."""
+        if self.weights[f"{PREFIX}trained_iterations"] == 0:
+            raise ValueError(f"The denoiser in {self.file} has never been trained: its weights are random.")
 
     @property
     def settings(self) -> DenoiserSettings:
@@ -129,7 +130,7 @@ class PretrainedDenoiser:
             check_architecture(self.architecture)
         if self.channels < 1 or not all(isinstance(size, int) and size > 0 for size in self.patch_size):
             raise ValueError("its patch_size or number of channels is none.")
-        _ = self.is_trained
+        bool(self.weights[f"{PREFIX}trained_iterations"] != 0)  # one number
 
     def module(self) -> Denoiser:
         """The denoiser itself, in eval mode on the CPU, all weights in float32."""
@@ -172,7 +173,7 @@ def read_pretrained(file: Path, trusted: bool = False) -> PretrainedDenoiser:
     return denoiser
 
 
-def load_denoiser(
+def load_into_network(
     network: nn.Module, checkpoint_file: Path, architecture: Mapping[str, Any], adapt_channels: bool = False
 ) -> str | None:
     """Loads the weights of a pretrained denoiser, with its schedule and its input scaling.

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from nnunet_diffusion_ensemble.method import FROM_CHECKPOINT
+
 
 def cosine_betas(num_diffusion_steps: int) -> Tensor:
     """1 - f(t + 1) / f(t) with f(t) = cos^2((t / T + s) / (1 + s) pi / 2), s = 0.008, at most 0.999 (Nichol and
@@ -25,7 +27,6 @@ def linear_betas(num_diffusion_steps: int) -> Tensor:
 
 
 SCHEDULES = {"cosine": cosine_betas, "linear": linear_betas}
-FROM_CHECKPOINT = "checkpoint"  # alpha-bar comes with the weights
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 

@@ -1,4 +1,4 @@
-"""Overlap of two masks from counts of pixels; what an empty mask gives follows Metrics Reloaded (docs/metrics.md)."""
+"""Overlap of two masks from counts of pixels; what an empty mask gives follows Metrics Reloaded."""
 
 import math
 from collections.abc import Callable

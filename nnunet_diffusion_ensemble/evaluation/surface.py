@@ -1,4 +1,4 @@
-"""Distances between the boundaries of two masks, with MONAI; empty masks follow Metrics Reloaded (docs/metrics.md).
+"""Distances between the boundaries of two masks, with MONAI; empty masks follow Metrics Reloaded.
 
 Boundary pixels are those of a mask that have a face neighbour outside it, or lie at the border of the image; distances
 are between their centres.

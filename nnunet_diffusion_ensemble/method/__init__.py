@@ -4,7 +4,13 @@ They stand under the key `diffusion` of each configuration of the plans. Nothing
 setting is one field of its model, which also makes the messages, the help of `plan` and the table in docs/plans.md.
 """
 
-from nnunet_diffusion_ensemble.method.denoiser import LIBRARIES, PLANS_KEY, DenoiserSettings, LibrarySettings
+from nnunet_diffusion_ensemble.method.denoiser import (
+    FROM_CHECKPOINT,
+    LIBRARIES,
+    PLANS_KEY,
+    DenoiserSettings,
+    LibrarySettings,
+)
 from nnunet_diffusion_ensemble.method.ensemble import (
     CONCATENATED_FEATURES,
     MEAN_PREDICTION,
@@ -18,6 +24,7 @@ from nnunet_diffusion_ensemble.method.whole import DiffusionMethod
 
 __all__ = [
     "CONCATENATED_FEATURES",
+    "FROM_CHECKPOINT",
     "LIBRARIES",
     "MEAN_PREDICTION",
     "PLANS_KEY",

@@ -1,7 +1,7 @@
 """Settings of the denoiser: the diffusion process, what it sees of an image, and the U-Net of another library."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal, get_args
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -12,6 +12,7 @@ from nnunet_diffusion_ensemble.system.settings import Listed, Settings
 
 PLANS_KEY = "diffusion"
 Library = Literal["diffusers", "monai", "guided_diffusion"]
+FROM_CHECKPOINT: Final = "checkpoint"  # the schedule of alpha-bar that comes with the weights
 LIBRARIES: tuple[str, ...] = get_args(Library)
 
 
@@ -38,7 +39,7 @@ class LibrarySettings(Settings):
     name: Library = Field(description="library of a U-Net that was trained elsewhere")
     arguments: dict[str, Any] = Field(
         default_factory=dict,
-        description="of the constructor of its U-Net ([foreign_denoisers.md](foreign_denoisers.md))",
+        description="of the constructor of its U-Net",
     )
 
 
@@ -53,7 +54,7 @@ class DenoiserSettings(Settings):
     )
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = Field(
         "v_prediction",
-        description="what the denoiser predicts: noise, velocity or image ([results.md](results.md) compares them)",
+        description="what the denoiser predicts: noise, velocity or image",
     )
     input_scale: Listed[float] = Field(
         (1.0,),
@@ -67,13 +68,18 @@ class DenoiserSettings(Settings):
     )
 
     @model_validator(mode="after")
-    def _check_scaling(self) -> Self:
+    def _check_together(self) -> Self:
+        contradictions(self._contradictions())
+        return self
+
+    def _contradictions(self) -> Iterator[tuple[str, str, Any]]:
         scale, shift = self.input_scale, self.input_shift
         if 0 in scale:
-            contradictions([("input_scale", "without 0, which would leave nothing of the image", scale)])
+            yield "input_scale", "without 0, which would leave nothing of the image", scale
         if len({len(scale), len(shift)} - {1}) > 1:
-            contradictions([("input_shift", f"as many numbers as input_scale has ({len(scale)}), or one", shift)])
-        return self
+            yield "input_shift", f"as many numbers as input_scale has ({len(scale)}), or one", shift
+        if self.schedule == FROM_CHECKPOINT and self.library is None:
+            yield "schedule", "cosine or linear for a denoiser that is not of another library", self.schedule
 
     @classmethod
     def from_plans(cls, configuration: Mapping[str, Any]) -> Self:

@@ -102,6 +102,5 @@ class TrainingSettings(Settings):
     )
     augmentation: AugmentationName = Field(
         "nnunet",
-        description="`nnunet`, or `shift`: translation, unequal scaling and changed intensities in every image "
-        "([augmentation.md](augmentation.md))",
+        description="`nnunet`, or `shift`: translation, unequal scaling and changed intensities in every image",
     )

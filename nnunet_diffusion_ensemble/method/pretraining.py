@@ -65,8 +65,7 @@ class PretrainingSettings(Settings):
     )
     augmentation: AugmentationName = Field(
         "nnunet",
-        description="nnU-Net's without its changes of intensity, or `shift`, with changes of intensity of its own "
-        "([augmentation.md](augmentation.md))",
+        description="nnU-Net's without its changes of intensity, or `shift`, with changes of intensity of its own",
     )
 
 

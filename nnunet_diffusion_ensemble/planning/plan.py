@@ -119,8 +119,7 @@ def _denoiser_planner(
 
     refuse_contradictions(options)
     pretrained = read_pretrained(denoiser_file(denoiser))
-    if not pretrained.is_trained:
-        raise ValueError(f"The denoiser in {pretrained.file} has never been trained: its weights are random.")
+    pretrained.refuse_untrained()
     planner = partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser))
     return planner, pretrained.settings, len(pretrained.patch_size)
 

@@ -16,6 +16,7 @@ from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 
 LARGEST_PRETRAINING_BATCH = 32
+SMALLEST_PATCH = 4  # nnU-Net's smallest edge of a feature map
 VALIDATION_IMAGES = {2: 64, 3: 16}  # by dimension; they are kept in memory
 
 
@@ -64,6 +65,20 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
                 "anew: nnUNetv2_plan_and_preprocess --clean, or nnunet-diffusion plan --clean."
             )
         self.num_unlabelled = len(find_unlabelled_cases(Path(self.raw_dataset_folder), self.dataset_json))
+
+    @staticmethod
+    def static_estimate_VRAM_usage(patch_size: Sequence[int], *args: Any) -> int:
+        """nnU-Net's estimate, by which it shrinks patches until they fit: with too low a target it would never end.
+
+        Raises:
+            ValueError: the patch is smaller than nnU-Net's smallest feature map.
+        """
+        if max(patch_size) < SMALLEST_PATCH:
+            raise ValueError(
+                f"The GPU memory target is too low for patches of {SMALLEST_PATCH} pixels along an axis. Raise it "
+                "(nnU-Net's default is 8 GB)."
+            )
+        return ResEncUNetPlanner.static_estimate_VRAM_usage(patch_size, *args)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         """nnU-Net's own preprocessed data is shared unless the spacing differs from it."""

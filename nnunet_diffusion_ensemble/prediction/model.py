@@ -238,13 +238,13 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
     separate = _fitting_denoiser(denoiser, channels, patch_size)
     timesteps = _averaged_timesteps(network)
     module = TimestepChannels(network, with_timesteps=bool(timesteps))
-    predictor = nnUNetPredictor(
-        settings.tile_step_size,
-        use_mirroring=settings.use_mirroring,
-        perform_everything_on_device=settings.device == "cuda",
-        device=torch.device(settings.device),
-        allow_tqdm=False,
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # on a CPU it tells that it is none of CUDA's
+        predictor = nnUNetPredictor(
+            settings.tile_step_size,
+            use_mirroring=settings.use_mirroring,
+            device=torch.device(settings.device),
+            allow_tqdm=False,
+        )
     predictor.manual_initialization(
         module,
         plans,

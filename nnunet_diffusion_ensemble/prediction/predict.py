@@ -1,25 +1,21 @@
 """`nnunet-diffusion predict`: nnU-Net's prediction, with what the timesteps say about its uncertainty.
 
-One case after another; the largest array is that of the blended log-probabilities, (1 + timesteps) x classes in float16
-at the resolution of the plans. They are brought to the input's geometry one timestep at a time.
+One case after another, so that memory does not grow with their number.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
-from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case, naming_problem
+from nnunet_diffusion_ensemble.prediction.case import Prediction, predict_image
 from nnunet_diffusion_ensemble.prediction.folder import (
     ENTROPY,
     MUTUAL_INFORMATION,
@@ -33,10 +29,8 @@ from nnunet_diffusion_ensemble.prediction.folder import (
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel, model_files, read_model
 from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
-from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
 from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.messages import raise_listing
-from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.system.places import refuse_file
 from nnunet_diffusion_ensemble.system.records import stamps
 
@@ -59,7 +53,7 @@ def predict(
     denoiser: str | None = None,
     continue_prediction: bool = False,
 ) -> Iterator[PredictedCase]:
-    """Predicts all cases of a folder and writes `uncertainty.csv` at the end. What is written: docs/uncertainty.md.
+    """Predicts all cases of a folder and writes `uncertainty.csv` at the end; `Prediction` says what is written.
 
     Args:
         images: folder of images, named as nnU-Net names them (`CASE_0000.png`).
@@ -133,19 +127,10 @@ def predict_cases(
     for position, (case, files) in enumerate(cases.items(), start=1):
         is_new = not target.has(case)
         if is_new:
-            with target.new_case(case) as case_files, telling_what_to_lower(_memory_settings(model)):
+            with target.new_case(case) as case_files:
                 case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error))
         yield PredictedCase(target.read_scores(case), position, len(cases), is_new)
     target.write_table(list(cases))
-
-
-def _memory_settings(model: TrainedModel) -> dict[str, Any]:
-    """What the memory of a prediction depends on and can be changed after training: nothing, for stock nnU-Net."""
-    configuration = model.predictor.configuration_manager.configuration
-    if PLANS_KEY not in configuration:
-        return {}
-    name = f"{PLANS_KEY}.ensemble.images_per_pass in the model's plans.json"
-    return {name: DiffusionMethod.from_plans(configuration).ensemble.images_per_pass}
 
 
 def find_cases(folder: Path, model: TrainedModel) -> dict[str, list[Path]]:
@@ -177,19 +162,22 @@ def _predict_case(
     model: TrainedModel, files: Sequence[Path], output: CaseFiles, with_denoising_error: bool
 ) -> CaseUncertainty:
     image, properties = _preprocessed(model, files)
-    errors = model.denoising_error(image) if with_denoising_error else {}
-    logits = model.logits(image)
-    segmentation, entropy = _write_prediction(model, logits[0], properties, output)
-    information, dice = _write_timesteps(model, logits[1:], properties, output)
-    foreground = segmentation != 0
+    prediction = predict_image(model, image, properties, with_denoising_error)
+    _write_prediction(model, prediction, properties, output)
+    return _uncertainty_of(output.case, prediction)
+
+
+def _uncertainty_of(case: str, prediction: Prediction) -> CaseUncertainty:
+    """The row of a case in `uncertainty.csv`."""
+    foreground = prediction.segmentation != 0
     return CaseUncertainty(
-        output.case,
+        case,
         int(foreground.sum()),
-        *_means(entropy, foreground),
-        *_means(information, foreground),
-        None if math.isnan(dice) else dice,
-        fmean(errors.values()) if errors else None,
-        errors,
+        *_means(prediction.entropy, foreground),
+        *_means(prediction.mutual_information, foreground),
+        prediction.timestep_dice,
+        prediction.score,
+        prediction.denoising_error_at,
     )
 
 
@@ -227,51 +215,16 @@ def _readable(files: Sequence[Path]) -> Iterator[None]:
 
 
 def _write_prediction(
-    model: TrainedModel, logits: Tensor, properties: dict[str, Any], output: CaseFiles
-) -> tuple[np.ndarray, np.ndarray]:
-    """Writes the ensemble's segmentation, probability and entropy; returns the first and the last."""
-    segmentation = _exported(model, logits, properties)  # without probabilities, by the steps of nnUNetv2_predict
-    _, probabilities = _exported(model, logits, properties, return_probabilities=True)
-    entropy = predictive_entropy(probabilities, model.labels.has_regions)
-    output.write_segmentation(segmentation, properties)
+    model: TrainedModel, prediction: Prediction, properties: dict[str, Any], output: CaseFiles
+) -> None:
+    output.write_segmentation(prediction.segmentation, properties)
     for position, name in enumerate(model.regions):
-        output.write_map(probabilities[position], properties, PROBABILITY, folder_name(position, name))
-    output.write_map(entropy, properties, ENTROPY)
-    return segmentation, entropy
-
-
-def _write_timesteps(
-    model: TrainedModel, logits: Tensor, properties: dict[str, Any], output: CaseFiles
-) -> tuple[np.ndarray | None, float]:
-    """Writes each timestep's segmentation and their mutual information; returns the latter and the timesteps' Dice."""
-    if not model.timesteps:
-        return None, math.nan
-    spread, segmentations = TimestepSpread(model.labels.has_regions), []
-    for timestep, of_timestep in zip(model.timesteps, logits, strict=True):
-        segmentation, probabilities = _exported(model, of_timestep, properties, return_probabilities=True)
-        spread.add(probabilities)
-        segmentations.append(segmentation)
+        output.write_map(prediction.probabilities[position], properties, PROBABILITY, folder_name(position, name))
+    output.write_map(prediction.entropy, properties, ENTROPY)
+    for timestep, segmentation in (prediction.timesteps or {}).items():
         output.write_segmentation(segmentation, properties, TIMESTEPS, f"t{timestep:03d}")
-    information = spread.mutual_information()
-    output.write_map(information, properties, MUTUAL_INFORMATION)
-    regions = [labels for labels in model.regions.values() if labels != (0,)]
-    return information, mean_pairwise_dice(segmentations, regions)
-
-
-def _exported(
-    model: TrainedModel, logits: Tensor, properties: dict[str, Any], return_probabilities: bool = False
-) -> Any:
-    """Segmentation, and probabilities (classes, *space) if asked for, in the geometry of the input."""
-    predictor = model.predictor
-    return convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits,
-        predictor.plans_manager,
-        predictor.configuration_manager,
-        model.labels,
-        properties,
-        return_probabilities,
-        torch.get_num_threads(),
-    )
+    if prediction.mutual_information is not None:
+        output.write_map(prediction.mutual_information, properties, MUTUAL_INFORMATION)
 
 
 def _means(values: np.ndarray | None, foreground: np.ndarray) -> tuple[float | None, float | None]:

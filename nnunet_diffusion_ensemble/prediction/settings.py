@@ -4,17 +4,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from nnunet_diffusion_ensemble.system.devices import usable_devices
 from nnunet_diffusion_ensemble.system.mistakes import must_be
 from nnunet_diffusion_ensemble.system.settings import Folds, Settings, Share, Text
 
 
 def _there(device: str) -> str:
-    import torch  # takes seconds, and readers of the types need it not
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(device):
-        usable = ", ".join(name for name, is_there in available.items() if is_there)
-        raise must_be(f"a device that is here: {usable}")
+    usable = usable_devices()
+    if device not in usable:
+        raise must_be(f"a device that is here: {', '.join(usable)}")
     return device
 
 
@@ -27,4 +25,4 @@ class PredictionSettings(Settings):
     use_mirroring: bool = Field(
         True, description="average over mirrored copies, along the axes that the model was trained with"
     )
-    device: Annotated[str, AfterValidator(_there)] = Field("cuda", exclude=True, description="cuda, cpu or mps")
+    device: Annotated[str, AfterValidator(_there)] = Field("cuda", exclude=True, description="cuda, cuda:1, cpu or mps")

@@ -33,7 +33,7 @@ class Table:
         name: of its files.
         title: for a heading.
         caption: what the numbers are.
-        raw: numbers in full precision, one row an observation, columns as in docs/statistics.md.
+        raw: numbers in full precision, one row an observation.
         shown: texts, under headings for readers.
         page_rows: positions of the rows that the page shows, if not all; files have all.
         page_note: which rows these are.

@@ -1,1 +1,1 @@
-"""Statistics over cases and seeds (docs/statistics.md)."""
+"""Statistics over cases and seeds: intervals, paired comparisons, domain gaps, ranks."""

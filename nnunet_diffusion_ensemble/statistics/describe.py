@@ -1,4 +1,4 @@
-"""Describing statistics of each model in each domain, with bootstrap intervals of the mean (docs/statistics.md)."""
+"""Describing statistics of each model in each domain, with bootstrap intervals of the mean."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 WORDS = "words"  # in `json_schema_extra` of a field: what is allowed, where the schema says it badly
 TYPES = {"boolean": "true or false", "null": "null", "string": "text", "object": "an object"}
+LISTS = ("anyOf", "allOf", "prefixItems")
 NUMBERS = {"integer": "a whole number", "number": "a number"}
 
 
@@ -28,7 +29,9 @@ def _resolved(schema: Any, parts: Mapping[str, Any]) -> Any:
     if "$ref" in schema:
         part = parts[schema["$ref"].rsplit("/", 1)[-1]]
         return {WORDS: f"an object with {', '.join(part['properties'])}"}
-    changes = {key: [_resolved(part, parts) for part in schema[key]] for key in ("anyOf", "allOf") if key in schema}
+    changes: dict[str, Any] = {key: [_resolved(part, parts) for part in schema[key]] for key in LISTS if key in schema}
+    if "items" in schema:
+        changes["items"] = _resolved(schema["items"], parts)
     return {**schema, **changes}
 
 

@@ -41,7 +41,17 @@ def blaming(file: Path | str, advice: str = "") -> Iterator[None]:
             raise
         raise ValueError(f"{file}: {in_one_line(error)} {advice}".rstrip()) from error
     except Exception as error:
+        if _is_ours(error):
+            raise
         raise ValueError(_blame(file, error, advice)) from error
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it is a slip in our own code, which no file can make."""
+    module = type(getattr(error, "obj", None)).__module__
+    return isinstance(error, NameError) or (
+        isinstance(error, AttributeError) and module.split(".")[0] == __name__.split(".")[0]
+    )
 
 
 def _blame(file: Path | str, error: Exception, advice: str) -> str:

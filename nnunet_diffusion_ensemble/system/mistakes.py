@@ -98,18 +98,17 @@ def _setting(model: type[BaseModel], place: KeyPath) -> tuple[KeyPath, type[Base
     Further keys of the place are those of its items, or pydantic's names of alternatives.
     """
     path: KeyPath = ()
-    owner, field, inner = model, None, model
+    owner, inner, field = model, model, None
     for key in place:
-        if isinstance(key, int):
-            path = (*path, key)
+        path = (*path, key)
+        if isinstance(key, int):  # of a list of models
             continue
         owner, field = inner, inner.model_fields.get(key)
-        path = (*path, key)
         found = None if field is None else model_in(field.annotation)
         if found is None:
-            return path, owner, field
+            break
         inner = found
-    return path, inner, field
+    return path, owner, field
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
@@ -127,21 +126,26 @@ def _value(values: Any, path: KeyPath) -> Any:
 
 def _text(error: Any, path: KeyPath, owner: type[BaseModel], field: FieldInfo | None, value: Any) -> str:
     kind = error["type"]
-    known = [*owner.model_fields, *getattr(owner, "other_keys", ())]
     if kind == "extra_forbidden":
+        known = _keys(owner)
         return f" is unknown{nearest(path[-1], known)} Known are {', '.join(known)}"
     if kind == "missing":
-        return f" is missing; known are {', '.join(known)}"
+        return f" is missing; known are {', '.join(_keys(owner))}"
     if kind == "model_type":
-        return f" must have {', '.join(known)}; got {shown(value)}"
+        part = None if field is None else model_in(field.annotation)
+        return f" must have {', '.join(_keys(part or owner))}; got {shown(value)}"
     if kind == "value_error":
         return f": {error['ctx']['error']}"
-    if kind == CONTRADICTION:
+    if kind == CONTRADICTION or field is None:
         return f" must be {error['msg']}; got {shown(value)}"
-    wanted = error["msg"] if field is None else allowed(owner, path[-1] if isinstance(path[-1], str) else path[-2])
+    wanted = allowed(owner, next(key for key in reversed(path) if isinstance(key, str)))
     if kind == "finite_number":
         wanted = wanted.replace("a number", "a finite number")
     return f" must be {wanted}; got {shown(value)}"
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [*model.model_fields, *getattr(model, "other_keys", ())]
 
 
 def nearest(word: Any, known: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from nnunetv2.paths import nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
-from nnunet_diffusion_ensemble.denoiser.pretrained import find_pretrained_checkpoint, load_denoiser
+from nnunet_diffusion_ensemble.denoiser.pretrained import find_pretrained_checkpoint, load_into_network
 from nnunet_diffusion_ensemble.method import DiffusionMethod, on_the_way
 from nnunet_diffusion_ensemble.nnunet.named_classes import module_class
 from nnunet_diffusion_ensemble.training.segmentation import SegmentationTrainer
@@ -58,7 +58,7 @@ class TimestepTrainer(SegmentationTrainer):
             self.fold,
             self.method.pretrained_checkpoint,
         )
-        note = load_denoiser(
+        note = load_into_network(
             self.plain_network,
             checkpoint,
             self.configuration_manager.configuration["architecture"],

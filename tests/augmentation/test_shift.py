@@ -168,5 +168,5 @@ def test_pretraining_changes_intensities_with_the_shift_augmentation_alone(make_
 
 
 def test_an_unknown_augmentation_is_refused(make_trainer: Callable) -> None:
-    with pytest.raises(ValueError, match=r"training\.augmentation must be one of nnunet, shift, got 'strong'"):
+    with pytest.raises(ValueError, match=r"training\.augmentation must be nnunet or shift; got 'strong'"):
         make_trainer(DiffusionEnsembleTrainer, {"training.augmentation": "strong"})

@@ -140,5 +140,5 @@ def test_a_device_that_is_not_there_is_an_error_in_any_case(model_folder: Callab
     spec = spec_of(tmp_path, model_folder(nnUNetTrainer)).model_copy(update={"device": "mps", "on_problem": "skip"})
     if torch.backends.mps.is_available():
         pytest.skip("this machine has it")
-    with pytest.raises(ValueError, match=r"no device mps here\. Choose one of: cpu"):
+    with pytest.raises(ValueError, match=r"device must be a device that is here: cpu.*; got 'mps'"):
         check_models(spec)

@@ -236,7 +236,7 @@ def test_a_mistake_in_the_file_ends_the_command_with_status_2(tmp_path: Path, ca
     (tmp_path / "mine.yaml").write_text("models: []\n")
     assert main(["benchmark", str(tmp_path / "mine.yaml")]) == 2
     printed = capsys.readouterr().err
-    assert "line 1, column 9: models must be at least one; got an empty list" in printed
+    assert "line 1, column 9: models must be a list of one or more, each an object with name, folder" in printed
     assert "Traceback" not in printed
 
 

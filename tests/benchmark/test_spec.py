@@ -91,7 +91,11 @@ def test_a_resolved_specification_is_the_same_from_anywhere(file: Path, tmp_path
 MISTAKES = {
     # line and column by hand, what came, what is allowed
     "a wrong type": ("name: TEDM", "name: no", r"line 3, column 11: name must be text .*quotes.*got false"),
-    "a number in quotes": ("device: cpu", 'num_processes: "2"', r"line 11, column 16: .*a whole number; got '2'"),
+    "a number in quotes": (
+        "device: cpu",
+        'num_processes: "2"',
+        r"line 11, column 16: .*whole number of at least 1; got '2'",
+    ),
     "an unknown key": ("role:", "rol:", r"line 8, column 5: rol is unknown; did you mean role\? Known are name, role"),
     "a missing key": ("    role: source\n", "", r"line 7, column 5: role is missing; known are name, role, images"),
     "an unknown word": ("source", "train", r"line 8, column 11: role must be source or target; got 'train'"),

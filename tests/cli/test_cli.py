@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
+from nnunet_diffusion_ensemble.cli import benchmark as cli_benchmark
 from nnunet_diffusion_ensemble.cli import report as cli_report
 from nnunet_diffusion_ensemble.cli.parser import build_parser, main
 from nnunet_diffusion_ensemble.cli.plan import METHOD_OPTIONS
@@ -19,6 +21,16 @@ def test_help_imports_nothing_heavy():
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+def test_the_example_of_a_specification_in_the_help_is_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    example = cli_benchmark.EXAMPLE.split("\n", maxsplit=1)[1]
+    (tmp_path / "spec.yaml").write_text(example)
+    assert [model.name for model in read_spec(tmp_path / "spec.yaml").models] == ["TEDM", "nnU-Net"]
+    with pytest.raises(SystemExit):
+        main(["benchmark", "--help"])
+    assert example in capsys.readouterr().out
 
 
 def test_every_method_option_names_a_setting_that_exists():

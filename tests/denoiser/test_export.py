@@ -38,7 +38,7 @@ def checkpoint(architecture: Callable, randomise: Callable, tmp_path: Path) -> P
 
 
 def test_the_exported_denoiser_is_the_same(checkpoint: Path, tmp_path: Path) -> None:
-    export_denoiser(checkpoint, tmp_path / "out.pth")
+    export_denoiser(read_pretrained(checkpoint), tmp_path / "out.pth")
     before, after = (read_pretrained(file) for file in (checkpoint, tmp_path / "out.pth"))
     assert before.patch_size == after.patch_size
     expected = before.module().state_dict()
@@ -46,7 +46,7 @@ def test_the_exported_denoiser_is_the_same(checkpoint: Path, tmp_path: Path) -> 
 
 
 def test_it_holds_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
-    export_denoiser(checkpoint, tmp_path / "out.pth")
+    export_denoiser(read_pretrained(checkpoint), tmp_path / "out.pth")
     saved = torch.load(tmp_path / "out.pth", weights_only=True)  # not even an object that needs to be unpickled
     assert set(saved) == {"network_weights", "init_args", "trainer_name"}
     assert all(name.startswith("denoiser.") for name in saved["network_weights"])
@@ -56,7 +56,7 @@ def test_it_holds_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_half_precision_rounds_parameters_and_no_buffer(checkpoint: Path, tmp_path: Path) -> None:
-    export_denoiser(checkpoint, tmp_path / "half.pth", half=True)
+    export_denoiser(read_pretrained(checkpoint), tmp_path / "half.pth", half=True)
     expected = read_pretrained(checkpoint).module().state_dict()
     for name, value in read_pretrained(tmp_path / "half.pth").module().state_dict().items():
         assert value.dtype == expected[name].dtype
@@ -66,7 +66,7 @@ def test_half_precision_rounds_parameters_and_no_buffer(checkpoint: Path, tmp_pa
 
 def test_half_precision_halves_the_file(checkpoint: Path, tmp_path: Path) -> None:
     # Each parameter once with 2 bytes, though the state dict names most of them twice; 1,000 alpha-bars with 4.
-    export_denoiser(checkpoint, tmp_path / "half.pth", half=True)
+    export_denoiser(read_pretrained(checkpoint), tmp_path / "half.pth", half=True)
     denoiser = read_pretrained(checkpoint).module()
     num_bytes = 2 * sum(parameter.numel() for parameter in denoiser.parameters()) + 4 * 1000
     stored = read_pretrained(tmp_path / "half.pth").weights.values()
@@ -79,7 +79,7 @@ def test_a_weight_too_large_for_half_precision_is_refused(checkpoint: Path, tmp_
     state["network_weights"]["denoiser.unet.output.weight"][0] = 1e5
     torch.save(state, checkpoint)
     with pytest.raises(ValueError, match=r"unet\.output\.weight holds values too large for float16"):
-        export_denoiser(checkpoint, tmp_path / "half.pth", half=True)
+        export_denoiser(read_pretrained(checkpoint), tmp_path / "half.pth", half=True)
     assert not (tmp_path / "half.pth").exists()
 
 

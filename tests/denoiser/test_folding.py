@@ -29,7 +29,9 @@ def make_denoiser(architecture: Callable, randomise: Callable) -> Callable[..., 
 
     def make(name: str = "2d", shift: float = 0.0, **changes: Any) -> Denoiser:
         settings = DenoiserSettings(input_scale=SCALES, input_shift=(0.0, shift))
-        return randomise(Denoiser(architecture(name, **changes), 2, settings)).eval()
+        denoiser = randomise(Denoiser(architecture(name, **changes), 2, settings)).eval()
+        denoiser.trained_iterations.fill_(7)
+        return denoiser
 
     return make
 
@@ -165,7 +167,7 @@ def test_half_precision_rounds_the_features_and_halves_the_file(
     denoiser, images = make_denoiser(features_per_stage=[16, 32, 64]), randn(2, 2, 16, 16)
     checkpoint, network = save(denoiser, made), stock_network(made)
     for name, half in (("whole", False), ("half", True)):
-        export_folded(checkpoint, tmp_path / f"{name}.pth", TIMESTEP, half)
+        export_folded(read_pretrained(checkpoint), tmp_path / f"{name}.pth", TIMESTEP, half)
     sizes = [(tmp_path / f"{name}.pth").stat().st_size for name in ("half", "whole")]
     assert sizes[0] / sizes[1] == pytest.approx(0.5, abs=0.1)
     load_pretrained_weights(network, tmp_path / "half.pth")
@@ -198,6 +200,6 @@ def test_a_timestep_outside_the_process_leaves_no_file(
 def test_folded_weights_are_no_denoiser(
     make_denoiser: Callable, architecture: Callable, save: Callable, tmp_path: Path
 ) -> None:
-    export_folded(save(make_denoiser(), architecture("2d")), tmp_path / "folded.pth", 7)
+    export_folded(read_pretrained(save(make_denoiser(), architecture("2d"))), tmp_path / "folded.pth", 7)
     with pytest.raises(ValueError, match="holds no denoiser: it was written by nnunet-diffusion export --timestep"):
         read_pretrained(tmp_path / "folded.pth")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nnunet_diffusion_ensemble.cli.parser import main
-from nnunet_diffusion_ensemble.denoiser.pretrained import find_pretrained_checkpoint, load_denoiser, read_pretrained
+from nnunet_diffusion_ensemble.denoiser.pretrained import find_pretrained_checkpoint, load_into_network, read_pretrained
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.network.ensemble import TimestepEnsembleNetwork
 from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork
@@ -151,7 +151,7 @@ def test_the_loaded_denoiser_is_the_pretrained_one(
     network: Any, save_pretrained: Save, architecture: Architecture
 ) -> None:
     checkpoint = save_pretrained()
-    load_denoiser(network, checkpoint, architecture("2d"))
+    load_into_network(network, checkpoint, architecture("2d"))
     expected, loaded = weights_in(checkpoint), network.denoiser.state_dict(prefix="denoiser.")
     assert set(loaded) == set(expected)
     assert all(torch.equal(loaded[name], value) for name, value in expected.items())
@@ -160,7 +160,7 @@ def test_the_loaded_denoiser_is_the_pretrained_one(
 def test_schedule_and_scaling_of_the_pretraining_replace_those_of_the_plans(
     network: Any, save_pretrained: Save, architecture: Architecture
 ) -> None:
-    load_denoiser(network, save_pretrained(), architecture("2d"))
+    load_into_network(network, save_pretrained(), architecture("2d"))
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)  # the linear schedule of DDPM
     alpha_bar = torch.cumprod(1 - betas, dim=0).float()
     torch.testing.assert_close(network.denoiser.schedule.alpha_bar, alpha_bar, rtol=1e-3, atol=1e-6)
@@ -172,14 +172,14 @@ def test_the_loaded_denoiser_counts_as_pretrained(
     network: Any, save_pretrained: Save, architecture: Architecture
 ) -> None:
     assert not network.denoiser.is_pretrained
-    load_denoiser(network, save_pretrained(), architecture("2d"))
+    load_into_network(network, save_pretrained(), architecture("2d"))
     assert network.denoiser.is_pretrained
     assert int(network.denoiser.trained_iterations) == 7
 
 
 def test_loading_leaves_the_head_as_it_was(network: Any, save_pretrained: Save, architecture: Architecture) -> None:
     before = {name: value.clone() for name, value in network.head.state_dict().items()}
-    load_denoiser(network, save_pretrained(), architecture("2d"))
+    load_into_network(network, save_pretrained(), architecture("2d"))
     assert all(torch.equal(value, before[name]) for name, value in network.head.state_dict().items())
 
 
@@ -188,7 +188,7 @@ def test_a_refused_denoiser_leaves_the_network_as_it_was(
 ) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     with pytest.raises(ValueError, match="does not fit"):
-        load_denoiser(network, save_pretrained(channels=2), architecture("2d"))
+        load_into_network(network, save_pretrained(channels=2), architecture("2d"))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -218,7 +218,7 @@ def test_a_denoiser_that_does_not_fit_is_refused_with_the_difference(
 ) -> None:
     expected = rf"(?s)pretrained\.pth does not fit this network:.*{difference}.*\nPretrain one"
     with pytest.raises(ValueError, match=expected):
-        load_denoiser(network, save_pretrained(**pretrained), architecture("2d"))
+        load_into_network(network, save_pretrained(**pretrained), architecture("2d"))
 
 
 def test_a_part_that_the_checkpoint_lacks_is_called_missing(
@@ -226,7 +226,7 @@ def test_a_part_that_the_checkpoint_lacks_is_called_missing(
 ) -> None:
     checkpoint = save_pretrained(changes={"conv_bias": False})
     with pytest.raises(ValueError, match=r"conv1\.conv\.bias: missing in the checkpoint, \(2,\) here"):
-        load_denoiser(network, checkpoint, architecture("2d"))
+        load_into_network(network, checkpoint, architecture("2d"))
 
 
 def test_a_file_that_cannot_be_read_is_refused_by_name(
@@ -235,7 +235,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(
     checkpoint = save_pretrained()
     checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
     with pytest.raises(ValueError, match=r"pretrained\.pth is not a checkpoint that nnU-Net wrote: it is truncated"):
-        load_denoiser(network, checkpoint, architecture("2d"))
+        load_into_network(network, checkpoint, architecture("2d"))
 
 
 def test_a_checkpoint_without_a_denoiser_is_refused_with_the_trainer_that_wrote_it(
@@ -246,7 +246,7 @@ def test_a_checkpoint_without_a_denoiser_is_refused_with_the_trainer_that_wrote_
     torch.save(checkpoint | {"network_weights": {"encoder.a": torch.zeros(1)}, "trainer_name": "nnUNetTrainer"}, path)
     message = "holds no denoiser: it was written by nnUNetTrainer. Name a checkpoint of DiffusionPretrainTrainer"
     with pytest.raises(ValueError, match=message):
-        load_denoiser(network, path, architecture("2d"))
+        load_into_network(network, path, architecture("2d"))
 
 
 # ---- another number of channels
@@ -258,8 +258,8 @@ def test_an_image_repeated_over_more_channels_gives_the_same_features(
     method = DiffusionMethod().with_options({"ensemble.timesteps": (50,), "ensemble.head.hidden_features": (5,)})
     one, three = (TimestepEnsembleNetwork(architecture("2d"), n, 2, method, (16, 16)) for n in (1, 3))
     file = save_pretrained()
-    assert load_denoiser(one, file, architecture("2d"), adapt_channels=True) is None
-    note = load_denoiser(three, file, architecture("2d"), adapt_channels=True)
+    assert load_into_network(one, file, architecture("2d"), adapt_channels=True) is None
+    note = load_into_network(three, file, architecture("2d"), adapt_channels=True)
     assert note is not None
     assert "1 channel(s), these have 3" in note
     image, noise, timesteps = randn(2, 1, 16, 16), randn(2, 1, 16, 16), torch.tensor([50, 700])
@@ -274,7 +274,7 @@ def test_a_denoiser_that_scales_its_channels_differently_is_not_adapted(
 ) -> None:
     file = save_pretrained(channels=2, settings=DenoiserSettings(input_scale=(1.0, 2.0), input_shift=(0.0,)))
     with pytest.raises(ValueError, match=r"input_scale differs between its 2 channels \(\[1\.0, 2\.0\]\)"):
-        load_denoiser(network, file, architecture("2d"), adapt_channels=True)
+        load_into_network(network, file, architecture("2d"), adapt_channels=True)
 
 
 # ---- reading it alone

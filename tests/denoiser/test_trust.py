@@ -36,7 +36,7 @@ def pretrained(make_trainer: Callable, randomise: Callable, tmp_path: Path) -> P
 
 @pytest.fixture
 def exported(pretrained: Path, tmp_path: Path) -> Path:
-    export_denoiser(pretrained, tmp_path / "denoiser.pth")
+    export_denoiser(read_pretrained(pretrained), tmp_path / "denoiser.pth")
     return tmp_path / "denoiser.pth"
 
 
@@ -83,7 +83,7 @@ def test_no_command_runs_code_of_a_file(
 def test_with_trust_a_file_without_code_is_made_of_it(hostile: Path, tmp_path: Path) -> None:
     assert main(["export", str(hostile), str(tmp_path / "out.pth"), "--trust"]) == 0
     assert (tmp_path / "run").read_text() == "code was run"
-    assert read_pretrained(tmp_path / "out.pth").is_trained
+    read_pretrained(tmp_path / "out.pth").refuse_untrained()
 
 
 @pytest.mark.parametrize("operation", ["conv_op", "nonlin", "norm_op"])
@@ -110,7 +110,7 @@ def test_one_bit_that_is_another_anywhere_in_the_weights_is_noticed(
     ending: str, exported: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / f"copy{ending}"
-    export_denoiser(exported, file)
+    export_denoiser(read_pretrained(exported), file)
     value = next(iter(read_pretrained(file).weights.values())).numpy().tobytes()
     content = bytearray(file.read_bytes())
     content[content.index(value) + len(value) // 2] ^= 4
@@ -137,7 +137,7 @@ def test_a_denoiser_in_safetensors_is_the_same(exported: Path, tmp_path: Path) -
 def test_other_programs_read_weights_and_plans(exported: Path, tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    export_denoiser(exported, tmp_path / "out.safetensors", half=True)
+    export_denoiser(read_pretrained(exported), tmp_path / "out.safetensors", half=True)
     with safe_open(tmp_path / "out.safetensors", framework="pt") as opened:
         described = json.loads(opened.metadata()["nnunet_diffusion_ensemble"])
         names = set(opened.keys())
@@ -165,8 +165,8 @@ def test_safetensors_of_others_are_called_that(tmp_path: Path) -> None:
 
 
 def test_a_folded_denoiser_is_not_written_where_nnunet_cannot_read_it(exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"reads no \.safetensors: name out\.pth"):
-        export_folded(exported, tmp_path / "out.safetensors", 50)
+    with pytest.raises(ValueError, match=r"reads no \.safetensors: name out\.pth instead"):
+        export_folded(read_pretrained(exported), tmp_path / "out.safetensors", 50)
     assert not (tmp_path / "out.safetensors").exists()
 
 
@@ -232,7 +232,7 @@ def test_no_change_of_a_denoisers_plans_ends_in_a_stack_trace(exported: Path, tm
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 def test_no_flipped_byte_ends_in_a_stack_trace(ending: str, exported: Path, tmp_path: Path) -> None:
-    export_denoiser(exported, tmp_path / f"whole{ending}")
+    export_denoiser(read_pretrained(exported), tmp_path / f"whole{ending}")
     content, rng, file = (tmp_path / f"whole{ending}").read_bytes(), random.Random(1), tmp_path / f"fuzzed{ending}"
     for _ in range(TRIES // 4):
         damaged = bytearray(content[: rng.randrange(len(content))] if rng.random() < 0.1 else content)

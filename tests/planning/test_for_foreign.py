@@ -10,7 +10,7 @@ import torch
 from planning_data import make_dataset
 
 from nnunet_diffusion_ensemble.cli.parser import main
-from nnunet_diffusion_ensemble.denoiser.pretrained import load_denoiser
+from nnunet_diffusion_ensemble.denoiser.pretrained import load_into_network
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.network.ensemble import TimestepEnsembleNetwork
 from nnunet_diffusion_ensemble.planning import single as plan_single
@@ -45,7 +45,7 @@ def test_a_monai_denoiser_is_planned_for_and_loaded(by_monai: Make, plan, randn,
     method = DiffusionMethod.from_plans(planned)
     assert (method.ensemble.timesteps, method.training.num_epochs) == ((1, 50), 7)
     network = segmentation_network(planned, 1)
-    assert load_denoiser(network, Path(str(method.pretrained_checkpoint)), planned["architecture"]) is None
+    assert load_into_network(network, Path(str(method.pretrained_checkpoint)), planned["architecture"]) is None
     images = randn(1, 1, *saved.size)
     # z-scores of -2 to 2 fill the model's [-1, 1]
     noised = network.denoiser.schedule.add_noise(images / 2, torch.zeros_like(images), torch.tensor([50]))
@@ -84,7 +84,7 @@ def test_each_channel_is_scaled_by_its_own_normalisation(by_monai: Make, plan) -
     assert method.denoiser.input_scale == (0.5, 2.0)
     assert method.denoiser.input_shift == (0.0, -1.0)
     network = segmentation_network(planned, 2)
-    load_denoiser(network, Path(str(method.pretrained_checkpoint)), planned["architecture"])
+    load_into_network(network, Path(str(method.pretrained_checkpoint)), planned["architecture"])
     assert network.denoiser.input_scale.flatten().tolist() == [0.5, 2.0]
 
 

@@ -90,11 +90,11 @@ MISTAKES = [
     (["--trainers", "nnUNetTrainer:None"], "There are no plans"),
     (["--trainers", "nnUNetTrainr"], "finds no trainer nnUNetTrainr"),
     (["--labels", "6"], "At most: 5"),
-    (["--minutes", "0"], "must be positive, got 0"),
+    (["--minutes", "0"], "minutes must be a number above 0; got 0.0"),
     (["--part", "2", "--parts", "2"], "counts from 0"),
     (["--benchmark", "nowhere.yaml"], "There is no nowhere.yaml"),
     (["--hold-out", "2", "--splits", "x.json"], "Use one of them"),
-    (["-device", "mps"], "There is no device mps here"),
+    (["-device", "mps"], "device must be a device that is here: cpu"),
 ]
 
 

@@ -15,8 +15,7 @@ from nnunet_diffusion_ensemble.denoiser.foreign.from_guided_diffusion import rea
 from nnunet_diffusion_ensemble.denoiser.foreign.from_monai import read_monai
 from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import SavedModel
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
-from nnunet_diffusion_ensemble.denoiser.schedule import FROM_CHECKPOINT
-from nnunet_diffusion_ensemble.method import LIBRARIES, DenoiserSettings, LibrarySettings
+from nnunet_diffusion_ensemble.method import FROM_CHECKPOINT, LIBRARIES, DenoiserSettings, LibrarySettings
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 
@@ -95,6 +94,12 @@ class ForeignDenoiser:
         state_dict["input_scale"] = torch.tensor(settings.input_scale).reshape(per_channel)
         state_dict["input_shift"] = torch.tensor(settings.input_shift).reshape(per_channel)
         return replace(self, settings=settings, state_dict=state_dict, channels=channels)
+
+    def module(self) -> Denoiser:
+        """The denoiser itself, in eval mode on the CPU."""
+        denoiser = Denoiser({}, self.channels, self.settings)
+        denoiser.load_state_dict(self.state_dict)
+        return denoiser.eval()
 
     def save_checkpoint(self, file: Path, plans: Mapping[str, Any], configuration: str) -> None:
         """Writes it as a checkpoint of pretraining, for `pretrained_checkpoint` of the plans.

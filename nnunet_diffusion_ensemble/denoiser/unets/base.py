@@ -6,6 +6,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 
+def _nearest_multiples(n: int, divisor: int) -> str:
+    below = n // divisor * divisor
+    return f"{below} or {below + divisor}" if below and below != n else str(below or divisor)
+
+
 class DenoisingUNet(nn.Module, ABC):
     """A U-Net that predicts from noisy images and timesteps, and shows the features of its decoder.
 
@@ -25,9 +30,13 @@ class DenoisingUNet(nn.Module, ABC):
     def check_size(self, size: Sequence[int]) -> None:
         """Raises ValueError for a spatial size that the topology cannot halve and double without a remainder."""
         divisors = self.size_divisors
-        if len(size) != self.dimension or any(n % divisor for n, divisor in zip(size, divisors, strict=True)):
-            allowed = " x ".join(f"multiples of {divisor}" for divisor in divisors)
-            raise ValueError(f"This denoiser works on images of {allowed}, not {' x '.join(map(str, size))}.")
+        allowed = " x ".join(f"multiples of {divisor}" for divisor in divisors)
+        message = f"This denoiser works on images of {allowed}, not {' x '.join(map(str, size))}."
+        if len(size) != self.dimension:
+            raise ValueError(message)
+        if any(n < divisor or n % divisor for n, divisor in zip(size, divisors, strict=True)):
+            nearest = " x ".join(_nearest_multiples(n, divisor) for n, divisor in zip(size, divisors, strict=True))
+            raise ValueError(f"{message} The nearest that fit: {nearest}.")
 
     @property
     @abstractmethod
