@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import mannwhitneyu, spearmanr
 
-from nnunet_diffusion_ensemble.demo.scores import dice, read_foreground
+from nnunet_diffusion_ensemble.demo.scores import dice_of_masks, read_foreground
 
 IN_DOMAIN, OTHER = HOSPITALS = ("montgomery", "shenzhen")
 UNUSUAL = {
@@ -92,7 +92,7 @@ def read_cases(work: Path, hospital: str) -> list[Case]:
         for kind in ("entropy", "mutual_information"):
             values = read_map(output / kind / f"{name}.tif")
             maps[kind] = auroc(values[wrong], values[~wrong]) if wrong.any() else np.nan
-        cases.append(Case(name, row, dice(reference, prediction), maps))
+        cases.append(Case(name, row, dice_of_masks(reference, prediction), maps))
     return cases
 
 

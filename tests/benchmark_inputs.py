@@ -12,7 +12,7 @@ from trained_models import save_volume
 
 from nnunet_diffusion_ensemble.benchmark import pair as pair_module
 from nnunet_diffusion_ensemble.benchmark import runner
-from nnunet_diffusion_ensemble.benchmark.progress import Progress
+from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress
 from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 
@@ -90,6 +90,6 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 def notes_of(spec: BenchmarkSpec) -> list[str]:
     """What a run says about what it does anew."""
-    told: list[Progress] = []
+    told: list[BenchmarkProgress] = []
     run_benchmark(spec, told.append)
     return [progress.note for progress in told if progress.note]

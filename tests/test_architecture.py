@@ -16,7 +16,8 @@ PACKAGE = "nnunet_diffusion_ensemble"
 # From the top floor down; parts of one floor do not know each other.
 FLOORS = (
     ("cli",),
-    ("api", "demo", "doctor"),
+    ("api", "demo", "distillation", "doctor"),
+    ("self_training",),
     ("report",),
     ("statistics", "study"),
     ("benchmark",),
@@ -92,6 +93,18 @@ def test_only_one_module_reads_and_writes_the_files_of_torch() -> None:
         if {"torch.load", "torch.save"} & {ast.unparse(node.func) for node in calls(path)}
     }
     assert at_it == {"nnunet/checkpoint.py"}
+
+
+ENTRIES = ("add_arguments", "main", "run")  # of commands, which are called by their module
+
+
+def test_no_two_public_classes_or_functions_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(REPOSITORY)))
+    assert {name: where for name, where in places.items() if len(where) > 1 and name not in ENTRIES} == {}
 
 
 def test_the_packages_of_the_wheel_are_the_folders() -> None:

@@ -13,8 +13,8 @@ from stock_prediction import stock
 
 from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.denoiser.sampling import ddim_sample
-from nnunet_diffusion_ensemble.prediction.model import PredictionSettings
 from nnunet_diffusion_ensemble.prediction.predict import predict
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 

@@ -25,7 +25,16 @@ FOLDER = Path(__file__).parents[2] / ".gpu"
 PACKAGES = (
     *("nnunetv2", "acvl-utils", "batchgenerators", "batchgeneratorsv2", "dynamic-network-architectures"),
     *("SimpleITK", "nibabel", "monai", "connected-components-3d", "timm"),
-    *("blosc2", "ndindex", "numexpr", "pydantic", "pydantic-core", "typing-inspection", "annotated-types"),
+    *(
+        "blosc2",
+        "ndindex",
+        "numexpr",
+        "pydantic",
+        "pydantic-core",
+        "typing-inspection",
+        "typing-extensions",
+        "annotated-types",
+    ),
 )
 GLIBC = (28, 27, 24, 17)
 SPLITS = "few_label_splits.json"

@@ -12,6 +12,7 @@ from torch import Tensor
 from nnunet_diffusion_ensemble.denoiser.pretrained import TRAINER_NAME, read_pretrained
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, PRETRAINS
 from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork, WeightAverage, widen_range
 from shift_study.augmentation import Augmentation
 from shift_study.data import Data
@@ -160,5 +161,6 @@ def write(
         "network_weights": network.cpu().state_dict(),
         "init_args": {"plans": plans, "configuration": "2d"},
         "trainer_name": TRAINER_NAME,
+        PRETRAINS: DENOISER,
     }
     write_checkpoint(checkpoint, output)

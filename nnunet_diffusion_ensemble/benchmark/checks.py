@@ -9,7 +9,7 @@ from nnunet_diffusion_ensemble.benchmark.domains import Domain, Expected, Readin
 from nnunet_diffusion_ensemble.benchmark.models import Run, check_models
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse
-from nnunet_diffusion_ensemble.benchmark.progress import Progress, Report
+from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress, Report
 from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
@@ -40,7 +40,7 @@ class Checked:
         return [[Pair(spec, run, domain) for domain in self.domains] for run in self.runs]
 
 
-def check(spec: BenchmarkSpec, report: Report) -> Checked:
+def check_benchmark(spec: BenchmarkSpec, report: Report) -> Checked:
     """Checks models and cases.
 
     Raises:
@@ -80,7 +80,7 @@ def _check_domains(spec: BenchmarkSpec, run: Run, problems: list[Problem], repor
 
 
 def _tell(report: Report, domain: str, done: int, total: int) -> None:
-    report(Progress("checking", domain, done, total))
+    report(BenchmarkProgress("checking", domain, done, total))
 
 
 def refuse_other_results(spec: BenchmarkSpec) -> None:

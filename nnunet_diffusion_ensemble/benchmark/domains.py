@@ -28,7 +28,7 @@ Stamps = dict[str, list[int]]  # of files, as in records.py
 
 
 @dataclass(frozen=True)
-class Case:
+class DomainCase:
     """A test case.
 
     Attributes:
@@ -59,7 +59,7 @@ class Domain:
     """A domain and its cases that can be tested, by name."""
 
     spec: DomainSpec
-    cases: Mapping[str, Case]
+    cases: Mapping[str, DomainCase]
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Reading:
     known: Mapping[str, Stamps] = field(default_factory=dict)
     done: Callable[[int, int], None] = lambda done, total: None
 
-    def is_known(self, case: Case) -> bool:
+    def is_known(self, case: DomainCase) -> bool:
         return case.name in self.known and self.known[case.name] == case.stamps
 
 
@@ -142,7 +142,7 @@ def check_domain(domain: DomainSpec, expected: Expected, reading: Reading = Read
 # By name
 
 
-def _find_cases(domain: DomainSpec, ending: str) -> tuple[list[Case], dict[str, str]]:
+def _find_cases(domain: DomainSpec, ending: str) -> tuple[list[DomainCase], dict[str, str]]:
     """Cases with image and reference; and what the names of files tell of others."""
     for folder in (domain.images, domain.references):
         if not folder.is_dir():
@@ -167,7 +167,7 @@ def _find_cases(domain: DomainSpec, ending: str) -> tuple[list[Case], dict[str, 
         if text is None and not patients.get(name):
             text = f"has no patient in {domain.patients}"
         if text is None:
-            cases.append(Case(name, tuple(files), references[name], patients[name]))
+            cases.append(DomainCase(name, tuple(files), references[name], patients[name]))
         else:
             problems[name] = text
     for name in references.keys() - images.keys() - problems.keys():
@@ -203,7 +203,7 @@ def _why_empty(domain: DomainSpec, ending: str) -> str:
 # By content
 
 
-def _check_case(case: Case, expected: Expected) -> str:
+def _check_case(case: DomainCase, expected: Expected) -> str:
     """What is wrong with the content of a case's files; empty if nothing is."""
     try:
         image, image_properties = _read(expected.reader_writer.read_images, tuple(map(str, case.images)))

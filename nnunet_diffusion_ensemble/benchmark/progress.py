@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Progress:
+class BenchmarkProgress:
     """One case more is done, or there is something to say.
 
     Attributes:
@@ -27,8 +27,8 @@ class Progress:
     note: str = ""
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[BenchmarkProgress], None]
 
 
-def silent(progress: Progress) -> None:
+def silent(progress: BenchmarkProgress) -> None:
     """Tells nobody."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_diffusion_ensemble.benchmark.checks import check
+from nnunet_diffusion_ensemble.benchmark.checks import check_benchmark
 from nnunet_diffusion_ensemble.benchmark.models import where
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse, write_problems
-from nnunet_diffusion_ensemble.benchmark.progress import Progress, Report, silent
+from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress, Report, silent
 from nnunet_diffusion_ensemble.benchmark.results import CALIBRATION, RESULTS, ResultFolder
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
@@ -42,7 +42,7 @@ def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
     """
     output = ResultFolder(spec.output)
     with alone_in(output.folder, wait=True):
-        checked = check(spec, report)
+        checked = check_benchmark(spec, report)
         if not output.spec_file.is_file():
             write_spec(spec, output.spec_file)
     work = _Work(spec, report, checked.pairs(spec))
@@ -66,7 +66,7 @@ def work_to_do(spec: BenchmarkSpec, report: Report = silent) -> Iterator[str]:
         ValueError: as `run_benchmark`.
     """
     with alone_in(spec.output, wait=True):
-        checked = check(spec, report)
+        checked = check_benchmark(spec, report)
     for pair in (pair for group in checked.pairs(spec) for pair in group):
         total = len(pair.domain.cases)
         state = "finished" if pair.is_finished else f"{total - pair.num_predicted()} of {total} cases to predict"
@@ -137,7 +137,7 @@ class _Work:
         self._tell("predicting", pair.title, note=f"{problem.action}: {problem}")
 
     def _tell(self, step: str, what: str, done: int = 0, total: int = 0, note: str = "") -> None:
-        self.report(Progress(step, what, done, total, self.num_done, self.num_pairs, note))
+        self.report(BenchmarkProgress(step, what, done, total, self.num_done, self.num_pairs, note))
 
 
 def _join(file: Path, tables: Sequence[Path]) -> None:

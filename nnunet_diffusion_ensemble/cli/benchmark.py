@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_diffusion_ensemble.cli.argument_types import positive
 
 if TYPE_CHECKING:
-    from nnunet_diffusion_ensemble.benchmark.progress import Progress
+    from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress
     from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
     from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         run_and_show(spec)
         return 0
-    with Screen() as screen:
+    with BenchmarkScreen() as screen:
         for line in work_to_do(spec, screen):
             print(line)
     return 0
@@ -64,7 +64,7 @@ def run_and_show(spec: "BenchmarkSpec") -> "ResultFolder":
     from nnunet_diffusion_ensemble.benchmark.results import PROBLEMS, read_table
     from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark
 
-    with Screen() as screen:
+    with BenchmarkScreen() as screen:
         output = run_benchmark(spec, screen)
     num_problems = len(read_table(output.problems_file))
     left_out = f" {num_problems} problem(s), see {PROBLEMS}." if num_problems else ""
@@ -72,20 +72,20 @@ def run_and_show(spec: "BenchmarkSpec") -> "ResultFolder":
     return output
 
 
-class Screen:
+class BenchmarkScreen:
     """A bar for each step on a terminal, and a line for each step that is done."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._note = ""
 
-    def __enter__(self) -> "Screen":
+    def __enter__(self) -> "BenchmarkScreen":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def __call__(self, progress: "Progress") -> None:
+    def __call__(self, progress: "BenchmarkProgress") -> None:
         """Shows it."""
         from tqdm import tqdm
 
@@ -107,6 +107,6 @@ class Screen:
         self._bar = None
 
 
-def _described(progress: "Progress") -> str:
+def _described(progress: "BenchmarkProgress") -> str:
     pairs = f" ({progress.pairs_done} of {progress.num_pairs} done)" if progress.num_pairs else ""
     return f"{progress.step.capitalize()} {progress.what}{pairs}"

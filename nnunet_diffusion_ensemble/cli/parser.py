@@ -10,6 +10,7 @@ from nnunet_diffusion_ensemble.cli import (
     benchmark,
     convert,
     demo,
+    distil,
     doctor,
     export,
     few_label,
@@ -19,6 +20,7 @@ from nnunet_diffusion_ensemble.cli import (
     register,
     report,
     sample,
+    self_train,
     train,
 )
 from nnunet_diffusion_ensemble.cli.errors import told
@@ -33,6 +35,8 @@ COMMANDS = {
     "predict": predict,
     "sample": sample,
     "export": export,
+    "self-train": self_train,
+    "distil": distil,
     "benchmark": benchmark,
     "report": report,
     "few-label": few_label,

@@ -1,7 +1,6 @@
 """`nnunet-diffusion plan`: extract the fingerprint and plan, with options of the method."""
 
 import argparse
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,8 +68,8 @@ def _help(key: Key) -> str:
     """The key's description as plain text."""
     none = "; -1 for none" if key.path == "mirror_axes" else ""
     default = "" if key.default == "null" else f"; default {key.default}"
-    text = re.sub(r" \(\[.*?\]\(.*?\).*?\)", "", key.description).replace("`", "")
-    return f"{text} ({key.allowed.removesuffix(', or null')}{none}{default})".replace("%", "%%")
+    allowed = key.allowed.removesuffix(", or null")
+    return f"{key.description} ({allowed}{none}{default})".replace("`", "").replace("%", "%%")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -27,9 +27,9 @@ from nnunet_diffusion_ensemble.data.pixels import (
     resize_mask,
 )
 from nnunet_diffusion_ensemble.data.survey import (
-    Case,
+    SourceCase,
     Survey,
-    find_cases,
+    find_source_cases,
     in_threads,
     is_image,
     name_mask_values,
@@ -76,7 +76,7 @@ class ConversionReport:
         return "\n".join(lines + [f"Note: {change}." for change in self.changes])
 
 
-def _changes(cases: Sequence[Case], survey: Survey, mask_values: Mapping[str, int]) -> Iterator[str]:
+def _changes(cases: Sequence[SourceCase], survey: Survey, mask_values: Mapping[str, int]) -> Iterator[str]:
     for note, count in sorted(survey.notes.items()):
         yield f"{count} of {len(cases)} images: {note}"
     if survey.is_grey and GREY_AS_RGB in survey.kinds:
@@ -96,7 +96,7 @@ def _changes(cases: Sequence[Case], survey: Survey, mask_values: Mapping[str, in
 
 def _report(
     output: Path,
-    cases: Sequence[Case],
+    cases: Sequence[SourceCase],
     survey: Survey,
     mask_values: dict[str, int],
     channel_name: str | None,
@@ -128,7 +128,7 @@ def _lookup(mask_values: Mapping[str, int]) -> np.ndarray:
     return table
 
 
-def _write_case(case: Case, root: Path, to_grey: bool, lookup: np.ndarray, resize: SizePx | None) -> None:
+def _write_case(case: SourceCase, root: Path, to_grey: bool, lookup: np.ndarray, resize: SizePx | None) -> None:
     pixels, notes = read_pixels(case.image)
     reduce = to_grey and pixels.ndim == 3
     target = root / case.folder / f"{case.name}_0000.png"
@@ -255,7 +255,7 @@ def convert(
         raise ValueError(f"resize is (height, width) in pixels, both at least 1, not {resize}.")
     sources = [folder for folder in (images, masks, test_images, *unlabelled) if folder]
     _check_output(output, sources, overwrite)
-    cases = find_cases(images, masks, unlabelled, test_images, mask_suffix)
+    cases = find_source_cases(images, masks, unlabelled, test_images, mask_suffix)
     survey = survey_cases(cases)
     mask_values = name_mask_values(survey.values, labels) if images else {"background": 0}
     report = _report(output, cases, survey, mask_values, channel_name, resize)

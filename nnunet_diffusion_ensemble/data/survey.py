@@ -25,7 +25,7 @@ def some(things: Sequence[object], separator: str = ", ") -> str:
 
 
 @dataclass(frozen=True)
-class Case:
+class SourceCase:
     """An image, its mask if it has one, and the folder of the data set it goes to, e.g. `imagesTr`."""
 
     name: str
@@ -65,7 +65,7 @@ def _case_names(files: Mapping[str, Path]) -> dict[str, Path]:
     return dict(files)
 
 
-def _labelled_cases(images: Path, masks: Path, mask_suffix: str) -> list[Case]:
+def _labelled_cases(images: Path, masks: Path, mask_suffix: str) -> list[SourceCase]:
     shared = images.resolve() == masks.resolve()
     if shared and not mask_suffix:
         raise ValueError(f"Images and masks are both in {images}: give the mask_suffix that tells masks apart.")
@@ -73,7 +73,7 @@ def _labelled_cases(images: Path, masks: Path, mask_suffix: str) -> list[Case]:
     mask_files = _find_images(masks, lambda stem: stem.endswith(mask_suffix))
     mask_of = _case_names({stem.removesuffix(mask_suffix): path for stem, path in mask_files.items()})
     _check_pairs(image_of, mask_of, f"the mask of NAME.png is NAME{mask_suffix}.png")
-    return [Case(name, path, mask_of[name], "imagesTr") for name, path in image_of.items()]
+    return [SourceCase(name, path, mask_of[name], "imagesTr") for name, path in image_of.items()]
 
 
 def _check_pairs(image_of: Mapping[str, Path], mask_of: Mapping[str, Path], rule: str) -> None:
@@ -89,13 +89,13 @@ def _check_pairs(image_of: Mapping[str, Path], mask_of: Mapping[str, Path], rule
         raise ValueError(f"JPEG changes label values, so it cannot hold masks: {some(lossy)}. Export them as PNG.")
 
 
-def _image_cases(source: Path, folder: str) -> list[Case]:
-    return [Case(name, path, None, folder) for name, path in _case_names(_find_images(source)).items()]
+def _image_cases(source: Path, folder: str) -> list[SourceCase]:
+    return [SourceCase(name, path, None, folder) for name, path in _case_names(_find_images(source)).items()]
 
 
-def _check_unique(cases: Sequence[Case]) -> None:
+def _check_unique(cases: Sequence[SourceCase]) -> None:
     """Labelled and unlabelled cases share one preprocessed folder; upper and lower case are one on some systems."""
-    first: dict[str, Case] = {}
+    first: dict[str, SourceCase] = {}
     pairs = [(first.setdefault(case.name.casefold(), case), case) for case in cases]
     clashes = [
         f"{one.image} and {other.image} are both called {other.name}: rename or remove one."
@@ -106,9 +106,9 @@ def _check_unique(cases: Sequence[Case]) -> None:
         raise ValueError(some(clashes, "\n"))
 
 
-def find_cases(
+def find_source_cases(
     images: Path | None, masks: Path | None, unlabelled: Sequence[Path], test_images: Path | None, mask_suffix: str
-) -> list[Case]:
+) -> list[SourceCase]:
     """Pair images with masks by their names, and add the unlabelled and the test images; see `convert`.
 
     Raises:
@@ -143,7 +143,7 @@ class Survey:
     value_counts: Counter[int] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
 
-    def add(self, case: Case, scan: _Scan) -> None:
+    def add(self, case: SourceCase, scan: _Scan) -> None:
         self.kinds.setdefault(scan.kind, case.image)
         self.depths.setdefault(scan.bits, case.image)
         self.sizes_px.add(scan.size_px)
@@ -157,7 +157,7 @@ class Survey:
         return RGB not in self.kinds
 
 
-def _scan(case: Case) -> _Scan:
+def _scan(case: SourceCase) -> _Scan:
     pixels, notes = read_pixels(case.image)
     height, width = pixels.shape[:2]
     value_counts = {}
@@ -170,14 +170,14 @@ def _scan(case: Case) -> _Scan:
     return _Scan(kind(pixels), (height, width), 8 * pixels.dtype.itemsize, notes, value_counts)
 
 
-def _scan_or_problem(case: Case) -> _Scan | str:
+def _scan_or_problem(case: SourceCase) -> _Scan | str:
     try:
         return _scan(case)
     except ValueError as error:
         return str(error)
 
 
-def survey_cases(cases: Sequence[Case]) -> Survey:
+def survey_cases(cases: Sequence[SourceCase]) -> Survey:
     """Read every image and mask once.
 
     Raises:
@@ -197,7 +197,7 @@ def survey_cases(cases: Sequence[Case]) -> Survey:
     return survey
 
 
-def in_threads(function: Callable[[Case], Result], cases: Sequence[Case], title: str) -> list[Result]:
+def in_threads(function: Callable[[SourceCase], Result], cases: Sequence[SourceCase], title: str) -> list[Result]:
     """`function` of each case, in their order, under a progress bar."""
     workers = min(4, os.cpu_count() or 1)
     return thread_map(function, cases, max_workers=workers, desc=title, unit="image", disable=None)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle, write_pickle
+from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
@@ -36,6 +36,7 @@ from nnunet_diffusion_ensemble.nnunet.raw_cases import (
 )
 from nnunet_diffusion_ensemble.system.full_disk import DiskFullError, naming_full_disk
 from nnunet_diffusion_ensemble.system.guard import alone_in
+from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.system.messages import in_one_line, raise_listing
 from nnunet_diffusion_ensemble.system.workers import die_with_parent
 
@@ -266,13 +267,13 @@ def _load_job(dataset_name: str, configuration: str, plans_identifier: str) -> P
     plans_file = folder / f"{plans_identifier}.json"
     if not plans_file.is_file():
         raise FileNotFoundError(f"No plans at {plans_file}. Run nnUNetv2_plan_and_preprocess first.")
-    plans = PlansManager(str(plans_file))
+    plans = PlansManager(read_object(plans_file))
     configuration_manager = plans.get_configuration(configuration)
     return PreprocessingJob(
         folder=unlabelled_folder(folder, configuration_manager.data_identifier),
         plans=plans,
         configuration=configuration_manager,
-        dataset_json=load_json(str(folder / "dataset.json")),
+        dataset_json=read_object(folder / "dataset.json"),
         fingerprint=_preprocessing_fingerprint(plans, configuration_manager),
     )
 

@@ -40,7 +40,7 @@ def mean_shape(masks: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean(np.stack(masks), axis=0) >= 0.5
 
 
-def dice(reference: np.ndarray, prediction: np.ndarray) -> float:
+def dice_of_masks(reference: np.ndarray, prediction: np.ndarray) -> float:
     """2 |A and B| / (|A| + |B|) of two boolean masks; NaN, as in nnU-Net, where both are empty."""
     total = int(reference.sum()) + int(prediction.sum())
     return 2 * int((reference & prediction).sum()) / total if total else math.nan
@@ -62,11 +62,11 @@ def score(hospital: str, summary_file: Path, references: Path, training_masks: S
         training_masks: the masks that the mean shape is made of.
     """
     shape = mean_shape([read_foreground(file) for file in training_masks])
-    trivial = {file.stem: dice(read_foreground(file), shape) for file in sorted(references.glob("*.png"))}
+    trivial = {file.stem: dice_of_masks(read_foreground(file), shape) for file in sorted(references.glob("*.png"))}
     return HospitalScores(hospital, read_dice(summary_file), trivial)
 
 
-def table(scores: Sequence[HospitalScores]) -> str:
+def score_table(scores: Sequence[HospitalScores]) -> str:
     """The scores as lines of text."""
     width = max(len(one.hospital) for one in scores)
     lines = [f"{'Dice':<{width}}  cases   mean  worst  mean shape"]

@@ -229,7 +229,7 @@ def write_results(folder: Path) -> None:
     """overlay.png, results.txt and summary.json from predictions and evaluation."""
     from nnunet_diffusion_ensemble.data.pixels import read_pixels
     from nnunet_diffusion_ensemble.demo.overlay import OverlayCase, write_overlay
-    from nnunet_diffusion_ensemble.demo.scores import read_foreground, score, table
+    from nnunet_diffusion_ensemble.demo.scores import read_foreground, score, score_table
 
     training_masks = [folder / f"nnUNet_raw/{LUNGS}/labelsTr/{case}.png" for case in _split()["train"]]
     scores, groups = [], {}
@@ -247,7 +247,7 @@ def write_results(folder: Path) -> None:
             for case, dice in scores[-1].dice.items()
         ]
     write_overlay(groups, folder / "overlay.png")
-    write_text(folder / "results.txt", table(scores))
+    write_text(folder / "results.txt", score_table(scores))
     write_text(folder / "summary.json", json.dumps({one.hospital: one.to_json() for one in scores}, indent=2))
 
 

@@ -10,6 +10,7 @@ from nnunet_diffusion_ensemble.denoiser.folding import folded_weights
 from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, PRETRAINS
 from nnunet_diffusion_ensemble.nnunet.safetensors_file import ENDING as SAFETENSORS
 from nnunet_diffusion_ensemble.system.guard import alone_at
 from nnunet_diffusion_ensemble.system.places import refuse_folder
@@ -35,7 +36,7 @@ def export_denoiser(denoiser: PretrainedDenoiser, output: Path, half: bool = Fal
     _check_output(output, denoiser.file)
     parameters = [PREFIX + name for name, _ in denoiser.module().named_parameters(remove_duplicate=False)]
     weights = _in_half(denoiser.weights, parameters) if half else denoiser.weights
-    _write(output, denoiser, weights, TRAINER_NAME)
+    _write(output, denoiser, weights, TRAINER_NAME, DENOISER)
 
 
 def export_folded(denoiser: PretrainedDenoiser, output: Path, timestep: int, half: bool = False) -> None:
@@ -58,7 +59,7 @@ def export_folded(denoiser: PretrainedDenoiser, output: Path, timestep: int, hal
     weights = folded_weights(denoiser.module(), timestep)
     if half:
         weights = _in_half(weights, [name for name, value in weights.items() if value.is_floating_point()])
-    _write(output, denoiser, weights, FOLDED)
+    _write(output, denoiser, weights, FOLDED, None)
 
 
 def _check_output(output: Path, checkpoint_file: Path) -> None:
@@ -67,11 +68,14 @@ def _check_output(output: Path, checkpoint_file: Path) -> None:
         raise ValueError(f"{output} is the checkpoint itself, which training may have to resume from: name another.")
 
 
-def _write(output: Path, denoiser: PretrainedDenoiser, weights: Mapping[str, Tensor], trainer_name: str) -> None:
+def _write(
+    output: Path, denoiser: PretrainedDenoiser, weights: Mapping[str, Tensor], trainer_name: str, pretrains: str | None
+) -> None:
     checkpoint = {
         "network_weights": weights,
         "init_args": {"plans": _plans(denoiser), "configuration": denoiser.configuration_name},
         "trainer_name": trainer_name,
+        PRETRAINS: pretrains,
     }
     with alone_at(output):
         write_checkpoint(checkpoint, output)

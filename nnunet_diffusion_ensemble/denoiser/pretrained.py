@@ -15,6 +15,7 @@ from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.named_classes import check_architecture
+from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, TRAINER_OF, finished_pretraining, pretrained_by
 from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 from nnunet_diffusion_ensemble.system.messages import blaming
 
@@ -22,7 +23,7 @@ PREFIX = "denoiser."
 # One convolution, which the state dict of nnU-Net's building block holds under two names.
 STEM_WEIGHTS = tuple(f"{PREFIX}unet.encoder.stem.convs.0.{name}.weight" for name in ("conv", "all_modules.0"))
 OUTPUT = f"{PREFIX}unet.output"
-TRAINER_NAME = "DiffusionPretrainTrainer"
+TRAINER_NAME = TRAINER_OF[DENOISER]
 COMPARED = ("n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_blocks_per_stage")
 
 
@@ -40,45 +41,14 @@ def find_pretrained_checkpoint(
 
     Raises:
         FileNotFoundError: if there is none; the message says which command makes one.
+        ValueError: as `finished_pretraining`.
     """
     if from_plans is not None:
         try:
             return denoiser_file(from_plans)
         except (FileNotFoundError, ValueError) as error:
             raise FileNotFoundError(f"The plans name {from_plans} as pretrained_checkpoint. {error}") from error
-    return finished_pretraining(results_folder, TRAINER_NAME, plans_name, configuration, fold, "denoiser")
-
-
-def finished_pretraining(
-    results_folder: Path, trainer_name: str, plans_name: str, configuration: str, fold: int | str, what: str
-) -> Path:
-    """The final checkpoint of the pretraining of this fold, else of fold `all`.
-
-    Args:
-        trainer_name: the trainer of the pretraining.
-        what: what it pretrains, in a word.
-
-    Others as in `find_pretrained_checkpoint`.
-
-    Raises:
-        FileNotFoundError: if there is none; the message says which command makes one.
-    """
-    trained = results_folder / f"{trainer_name}__{plans_name}__{configuration}"
-    folders = [trained / f"fold_{f}" for f in dict.fromkeys((fold, "all"))]
-    for folder in folders:
-        if (folder / "checkpoint_final.pth").is_file():
-            return folder / "checkpoint_final.pth"
-    command = f"nnUNetv2_train {results_folder.name} {configuration} all -tr {trainer_name} -p {plans_name}"
-    unfinished = [str(f) for folder in folders for f in sorted(folder.glob("checkpoint_*.pth"))]
-    if unfinished:
-        raise FileNotFoundError(
-            f"Pretraining of the {what} has not finished; there is only {', '.join(unfinished)}. Finish it with\n"
-            f"  {command} --c\nor use it as it is with -pretrained_weights FILE."
-        )
-    raise FileNotFoundError(
-        f"No pretrained {what}: looked for checkpoint_final.pth in {', '.join(map(str, folders))}. Make one with\n"
-        f"  {command}\nor name one with -pretrained_weights FILE."
-    )
+    return finished_pretraining(results_folder, DENOISER, plans_name, configuration, fold)
 
 
 @dataclass(frozen=True)
@@ -165,7 +135,7 @@ def read_pretrained(file: Path, trusted: bool = False) -> PretrainedDenoiser:
         was_fine_tuned = configuration[PLANS_KEY].get("training", {}).get("fine_tune_denoiser", False)
         denoiser = PretrainedDenoiser(file, weights, plans, name, configuration)
         denoiser.check(trusted)
-    if was_fine_tuned and checkpoint["trainer_name"] != TRAINER_NAME:
+    if was_fine_tuned and pretrained_by(checkpoint) != DENOISER:
         raise ValueError(
             f"{file} holds a denoiser that {checkpoint['trainer_name']} has fine-tuned for segmentation: it does not "
             f"denoise any more. Name the checkpoint of {TRAINER_NAME} that it was made from."

@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from nnunet_diffusion_ensemble.doctor.finding import NOTE, OK, PROBLEM, Finding
-from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, check, external_folders
+from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, external_folders, shim_states
 
 PACKAGE = "nnunet-diffusion-ensemble"
 TESTED_NNUNET = ("2.8.1",)
@@ -101,7 +101,7 @@ def _can_write(folder: Path) -> bool:
 
 def registration(environment: Mapping[str, str]) -> Finding:
     """Whether `-tr` and `-pl` of nnU-Net find our classes."""
-    states = {status.kind: status.state for status in check()}
+    states = {status.kind: status.state for status in shim_states()}
     if set(states.values()) == {"current"}:
         return Finding("registration", OK, "nnU-Net finds our trainers and planners")
     folders = environment.get(EXTERNAL_VARIABLE, "").split(os.pathsep)

@@ -57,6 +57,29 @@ class Reliability:
         ]
 
 
+@dataclass(frozen=True)
+class Probabilities:
+    """All that a metric of calibration needs of a label; `probability` and `reference` as in `reliability`."""
+
+    probability: np.ndarray
+    reference: np.ndarray
+    reliability: Reliability
+
+    @classmethod
+    def of(cls, probability: np.ndarray, reference: np.ndarray) -> "Probabilities":
+        return cls(probability, reference, reliability(probability, reference))
+
+
+def ece(label: Probabilities) -> float:
+    """That of its reliability."""
+    return label.reliability.expected_calibration_error
+
+
+def brier_score(label: Probabilities) -> float:
+    """`brier` of its pixels."""
+    return brier(label.probability, label.reference)
+
+
 def reliability(probability: np.ndarray, reference: np.ndarray) -> Reliability:
     """The sums of one case.
 

@@ -13,11 +13,12 @@ import SimpleITK as sitk
 from nnunetv2.evaluation.evaluate_predictions import region_or_label_to_mask
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_diffusion_ensemble.evaluation.calibration import Reliability, brier, reliability
+from nnunet_diffusion_ensemble.evaluation.calibration import Probabilities, Reliability
 from nnunet_diffusion_ensemble.evaluation.labels import EvaluatedLabel, evaluated_labels, ignore_label
-from nnunet_diffusion_ensemble.evaluation.overlap import Counts, count_pixels, overlap
+from nnunet_diffusion_ensemble.evaluation.metrics import METRICS, overlap
+from nnunet_diffusion_ensemble.evaluation.overlap import Counts, count_pixels
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
-from nnunet_diffusion_ensemble.evaluation.surface import SURFACE, surface_metrics
+from nnunet_diffusion_ensemble.evaluation.surface import compare_surfaces
 from nnunet_diffusion_ensemble.prediction.folder import PROBABILITY, TIMESTEPS, PredictionFolder, folder_name
 from nnunet_diffusion_ensemble.system.messages import in_one_line, raise_listing
 from nnunet_diffusion_ensemble.system.workers import map_in_order
@@ -151,9 +152,10 @@ class _Evaluator:
     ) -> dict[str, float]:
         if ignored is not None:  # belongs to neither mask, as in MONAI
             if ignored.all():
-                return dict.fromkeys(SURFACE, math.nan)
+                return dict.fromkeys(self.settings.of_kind("surface"), math.nan)
             reference, prediction = reference & ~ignored, prediction & ~ignored
-        return surface_metrics(reference, prediction, spacing, self.settings.nsd_tolerance)
+        surfaces = compare_surfaces(reference, prediction, spacing, self.settings.nsd_tolerance)
+        return {name: METRICS[name].compute(surfaces) for name in self.settings.of_kind("surface")}
 
     def _calibration(
         self, case: str, label: EvaluatedLabel, reference: np.ndarray, ignored: np.ndarray | None
@@ -164,8 +166,9 @@ class _Evaluator:
             _check_shape(probability, reference)
             if ignored is not None:
                 probability, reference = probability[~ignored], reference[~ignored]
-            sums = reliability(probability, reference)
-            return {"ECE": sums.expected_calibration_error, "Brier": brier(probability, reference)}, sums
+            found = Probabilities.of(probability, reference)
+            values = {name: METRICS[name].compute(found) for name in self.settings.of_kind("calibration")}
+            return values, found.reliability
 
     def _timestep(self, case: str, timestep: int, reference: np.ndarray, ignored: np.ndarray | None) -> Iterator[Score]:
         segmentation, _ = self._read(self._timestep_file(case, timestep), like=reference)

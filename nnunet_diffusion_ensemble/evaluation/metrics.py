@@ -1,6 +1,13 @@
-"""The metrics that a benchmark knows: their names, units and directions (Metrics Reloaded, Maier-Hein et al. 2024)."""
+"""The metrics that a benchmark knows (Metrics Reloaded, Maier-Hein et al. 2024). A further one is an entry here."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
+
+from nnunet_diffusion_ensemble.evaluation.calibration import brier_score, ece
+from nnunet_diffusion_ensemble.evaluation.overlap import Counts, dice, iou, precision, recall, volume_error
+from nnunet_diffusion_ensemble.evaluation.surface import assd, hd95, nsd
 
 
 @dataclass(frozen=True)
@@ -11,28 +18,40 @@ class Metric:
         name: as in `results.csv` and in the specification.
         title: for readers.
         higher_is_better: its direction.
-        kind: `overlap` (counts of pixels), `surface` (distances between boundaries) or `calibration` (needs
-            probabilities).
-        has_length: whether its unit is a length, mm or px; otherwise it has none.
+        kind: what `compute` gets: `overlap` (`Counts`), `surface` (`Surfaces`) or `calibration` (`Probabilities`, which
+            must have been predicted).
+        compute: the value; NaN where it is undefined.
+        values: what they are: a share lies between 0 and 1, a length is in mm or px, a ratio has no upper end.
     """
 
     name: str
     title: str
     higher_is_better: bool
-    kind: str
-    has_length: bool = False
+    kind: Literal["overlap", "surface", "calibration"]
+    compute: Callable[[Any], float]
+    values: Literal["share", "length", "ratio"] = "share"
+
+    @property
+    def has_length(self) -> bool:
+        """Whether its unit is a length, mm or px; otherwise it has none."""
+        return self.values == "length"
 
 
 _ALL = (
-    Metric("Dice", "Dice", True, "overlap"),
-    Metric("IoU", "Intersection over union", True, "overlap"),
-    Metric("precision", "Precision", True, "overlap"),
-    Metric("recall", "Recall", True, "overlap"),
-    Metric("volume_error", "Relative volume error", False, "overlap"),
-    Metric("HD95", "95th percentile of the Hausdorff distance", False, "surface", has_length=True),
-    Metric("ASSD", "Average symmetric surface distance", False, "surface", has_length=True),
-    Metric("NSD", "Normalised surface Dice", True, "surface"),
-    Metric("ECE", "Expected calibration error", False, "calibration"),
-    Metric("Brier", "Brier score", False, "calibration"),
+    Metric("Dice", "Dice", True, "overlap", dice),
+    Metric("IoU", "Intersection over union", True, "overlap", iou),
+    Metric("precision", "Precision", True, "overlap", precision),
+    Metric("recall", "Recall", True, "overlap", recall),
+    Metric("volume_error", "Relative volume error", False, "overlap", volume_error, "ratio"),
+    Metric("HD95", "95th percentile of the Hausdorff distance", False, "surface", hd95, "length"),
+    Metric("ASSD", "Average symmetric surface distance", False, "surface", assd, "length"),
+    Metric("NSD", "Normalised surface Dice", True, "surface", nsd),
+    Metric("ECE", "Expected calibration error", False, "calibration", ece),
+    Metric("Brier", "Brier score", False, "calibration", brier_score),
 )
 METRICS = {metric.name: metric for metric in _ALL}
+
+
+def overlap(metric: str, counts: Counts) -> float:
+    """A metric of overlap by name; NaN if every pixel was ignored."""
+    return METRICS[metric].compute(counts) if counts.total else math.nan

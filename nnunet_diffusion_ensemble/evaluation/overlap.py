@@ -1,7 +1,6 @@
 """Overlap of two masks from counts of pixels; what an empty mask gives follows Metrics Reloaded."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,20 +80,6 @@ def volume_error(counts: Counts) -> float:
     if not counts.reference and counts.predicted:
         return 1.0
     return _ratio(abs(counts.predicted - counts.reference), counts.reference, if_both_empty=0.0)
-
-
-OVERLAP: dict[str, Callable[[Counts], float]] = {
-    "Dice": dice,
-    "IoU": iou,
-    "precision": precision,
-    "recall": recall,
-    "volume_error": volume_error,
-}
-
-
-def overlap(metric: str, counts: Counts) -> float:
-    """One of the metrics above; NaN if every pixel was ignored."""
-    return OVERLAP[metric](counts) if counts.total else math.nan
 
 
 def _ratio(numerator: float, denominator: float, if_both_empty: float) -> float:

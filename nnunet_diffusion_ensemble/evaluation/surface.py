@@ -5,15 +5,13 @@ are between their centres.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import find_objects
 
 from nnunet_diffusion_ensemble.evaluation.overlap import check_masks
-
-SURFACE = ("HD95", "ASSD", "NSD")
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,54 @@ class SurfaceDistances:
         return float(np.mean(np.concatenate([self.to_reference, self.to_prediction]) <= tolerance))
 
 
-def surface_metrics(
-    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], nsd_tolerance: float
-) -> dict[str, float]:
-    """HD95, ASSD and NSD of two boolean masks.
+@dataclass(frozen=True)
+class Surfaces:
+    """All that a metric of surfaces needs of two masks.
 
-    Both empty: 0, 0 and 1. One empty: the diagonal of the image for the distances, and 0.
+    Attributes:
+        distances: None if a mask is empty.
+        are_both_empty: whether both are.
+        diagonal: of the image, in the unit of the spacing.
+        nsd_tolerance: largest distance that counts as no error, in that unit.
+    """
+
+    distances: SurfaceDistances | None
+    are_both_empty: bool
+    diagonal: float
+    nsd_tolerance: float
+
+    def length(self, measure: Callable[[SurfaceDistances], float]) -> float:
+        """A metric that is a length: 0 if both masks are empty, the diagonal of the image if one is."""
+        if self.distances is None:
+            return 0.0 if self.are_both_empty else self.diagonal
+        return measure(self.distances)
+
+    def share(self, measure: Callable[[SurfaceDistances], float]) -> float:
+        """A metric that is a share of agreement: 1 if both masks are empty, 0 if one is."""
+        if self.distances is None:
+            return float(self.are_both_empty)
+        return measure(self.distances)
+
+
+def hd95(surfaces: Surfaces) -> float:
+    """95th percentile of the distances, of the worse direction."""
+    return surfaces.length(lambda distances: distances.percentile(95))
+
+
+def assd(surfaces: Surfaces) -> float:
+    """Mean distance."""
+    return surfaces.length(SurfaceDistances.mean)
+
+
+def nsd(surfaces: Surfaces) -> float:
+    """Share of both boundaries within the tolerance."""
+    return surfaces.share(lambda distances: distances.share_within(surfaces.nsd_tolerance))
+
+
+def compare_surfaces(
+    reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], nsd_tolerance: float
+) -> Surfaces:
+    """The surfaces of two boolean masks.
 
     Args:
         reference: mask (rows, columns) or (slices, rows, columns).
@@ -55,19 +95,13 @@ def surface_metrics(
     check_masks(reference, prediction)
     _check_spacing(reference.shape, spacing, nsd_tolerance)
     there = bool(reference.any()), bool(prediction.any())
-    if there == (True, True):
-        distances = surface_distances(reference, prediction, spacing)
-        values = distances.percentile(95), distances.mean(), distances.share_within(nsd_tolerance)
-    elif there == (False, False):
-        values = 0.0, 0.0, 1.0
-    else:
-        diagonal = math.hypot(*np.multiply(reference.shape, spacing))
-        values = diagonal, diagonal, 0.0
-    return dict(zip(SURFACE, values, strict=True))
+    distances = surface_distances(reference, prediction, spacing) if all(there) else None
+    diagonal = math.hypot(*np.multiply(reference.shape, spacing))
+    return Surfaces(distances, not any(there), diagonal, nsd_tolerance)
 
 
 def surface_distances(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> SurfaceDistances:
-    """Distances between two masks, neither of them empty; arguments as in `surface_metrics`."""
+    """Distances between two masks, neither of them empty; arguments as in `compare_surfaces`."""
     from monai.metrics.utils import get_mask_edges, get_surface_distance  # takes seconds
 
     # Cropping beforehand, MONAI's own way takes longer. What is beyond counts as outside, so boundaries stay.

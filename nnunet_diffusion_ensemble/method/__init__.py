@@ -4,13 +4,7 @@ They stand under the key `diffusion` of each configuration of the plans. Nothing
 setting is one field of its model, which also makes the messages, the help of `plan` and the table in docs/plans.md.
 """
 
-from nnunet_diffusion_ensemble.method.denoiser import (
-    FROM_CHECKPOINT,
-    LIBRARIES,
-    PLANS_KEY,
-    DenoiserSettings,
-    LibrarySettings,
-)
+from nnunet_diffusion_ensemble.method.denoiser import FROM_CHECKPOINT, PLANS_KEY, DenoiserSettings, LibrarySettings
 from nnunet_diffusion_ensemble.method.ensemble import (
     CONCATENATED_FEATURES,
     MEAN_PREDICTION,
@@ -18,6 +12,7 @@ from nnunet_diffusion_ensemble.method.ensemble import (
     HeadSettings,
     TrainingSettings,
 )
+from nnunet_diffusion_ensemble.method.libraries import LIBRARIES
 from nnunet_diffusion_ensemble.method.pretraining import ContrastiveSettings, PretrainingSettings
 from nnunet_diffusion_ensemble.method.timesteps import PUBLISHED_TIMESTEPS, on_the_way
 from nnunet_diffusion_ensemble.method.whole import DiffusionMethod

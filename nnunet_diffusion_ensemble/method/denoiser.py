@@ -1,19 +1,18 @@
 """Settings of the denoiser: the diffusion process, what it sees of an image, and the U-Net of another library."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from typing_extensions import Self
 
+from nnunet_diffusion_ensemble.method.libraries import LIBRARIES, known_library
 from nnunet_diffusion_ensemble.method.timesteps import USUAL_LENGTH
 from nnunet_diffusion_ensemble.system.mistakes import contradictions
 from nnunet_diffusion_ensemble.system.settings import Listed, Settings
 
 PLANS_KEY = "diffusion"
-Library = Literal["diffusers", "monai", "guided_diffusion"]
 FROM_CHECKPOINT: Final = "checkpoint"  # the schedule of alpha-bar that comes with the weights
-LIBRARIES: tuple[str, ...] = get_args(Library)
 
 
 def settings_in(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -36,7 +35,10 @@ class LibrarySettings(Settings):
 
     where = f"{PLANS_KEY}.denoiser.library"
 
-    name: Library = Field(description="library of a U-Net that was trained elsewhere")
+    name: Annotated[str, AfterValidator(known_library)] = Field(
+        description="library of a U-Net that was trained elsewhere",
+        json_schema_extra=lambda schema: schema.update(enum=list(LIBRARIES)),
+    )
     arguments: dict[str, Any] = Field(
         default_factory=dict,
         description="of the constructor of its U-Net",

@@ -18,11 +18,19 @@ PUBLISHED_TRAINERS = (
     *("TEDMTrainer", "LEDMTrainer", "LEDMeTrainer", "PDDMTrainer", "SingleTimestepTrainer"),
     *(f"SingleTimestep{timestep}Trainer" for timestep in (1, 10, 25, 50, 500, 950)),
 )
+# By the trainer that each is, but for what self-training adds to it.
+SELF_TRAINERS = {
+    "DiffusionEnsembleTrainer": "DiffusionEnsembleSelfTrainer",
+    "ScratchTrainer": "ScratchSelfTrainer",
+    "nnUNetTrainer": "nnUNetTrainerSelfTraining",
+}
 TRAINERS = {
     "DiffusionPretrainTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer",
     "DiffusionEnsembleTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
     **dict.fromkeys(PUBLISHED_TRAINERS, "nnunet_diffusion_ensemble.trainers.published_trainers"),
     "ScratchTrainer": "nnunet_diffusion_ensemble.trainers.scratch_trainer",
+    **dict.fromkeys(SELF_TRAINERS.values(), "nnunet_diffusion_ensemble.trainers.self_training_trainers"),
+    "DistillationTrainer": "nnunet_diffusion_ensemble.trainers.distillation_trainer",
     "nnUNetTrainerShiftAugmentation": "nnunet_diffusion_ensemble.trainers.shift_augmentation_trainer",
     "GlobalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
     "GlobalLocalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
@@ -99,7 +107,7 @@ def find_nnunetv2() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def check(nnunetv2_folder: Path | None = None) -> list[ShimStatus]:
+def shim_states(nnunetv2_folder: Path | None = None) -> list[ShimStatus]:
     """Return the state of each shim; `nnunetv2_folder` is by default that of the installed nnunetv2."""
     folder = nnunetv2_folder or find_nnunetv2()
     return [_status(shim, shim.path(folder)) for shim in SHIMS]
@@ -123,12 +131,12 @@ def register(nnunetv2_folder: Path | None = None) -> list[Path]:
         FileExistsError: A file that we did not write has the name of a shim.
         PermissionError: nnU-Net's folder is read-only; the message says what to do instead.
     """
-    return _replace_shims(check(nnunetv2_folder), [shim.content() for shim in SHIMS])
+    return _replace_shims(shim_states(nnunetv2_folder), [shim.content() for shim in SHIMS])
 
 
 def unregister(nnunetv2_folder: Path | None = None) -> list[Path]:
     """Remove both shims, or neither; return the paths of those that were there. Raises as `register` does."""
-    return _replace_shims(check(nnunetv2_folder), [None for _ in SHIMS])
+    return _replace_shims(shim_states(nnunetv2_folder), [None for _ in SHIMS])
 
 
 def _replace_shims(found: list[ShimStatus], contents: list[bytes] | list[None]) -> list[Path]:
@@ -197,7 +205,7 @@ def look_up(shim: Shim, name: str) -> str:
 def run(check_only: bool = False, undo: bool = False) -> tuple[str, int]:
     """Do what `nnunet-diffusion register` was asked; return what to print and the exit status."""
     if check_only:
-        states = check()
+        states = shim_states()
         lines = [f"{status.state}: {status.path}" for status in states]
         if any(status.state != "current" for status in states):
             return "\n".join([*lines, "Run `nnunet-diffusion register` to have both current."]), 1

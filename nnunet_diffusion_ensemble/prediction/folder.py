@@ -125,7 +125,8 @@ class PredictionFolder:
 
     def has(self, case: str) -> bool:
         """Whether a case was written to the end."""
-        return (self.folder / f"{case}{self.file_ending}").is_file() and self._scores_file(self.folder, case).is_file()
+        scores = read_record(self._scores_file(self.folder, case))
+        return scores is not None and (self.folder / f"{case}{self.file_ending}").is_file()
 
     @contextmanager
     def new_case(self, case: str) -> Iterator["CaseFiles"]:

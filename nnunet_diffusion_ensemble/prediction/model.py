@@ -27,6 +27,7 @@ from nnunet_diffusion_ensemble.denoiser.model import Denoiser, FrozenDenoiser
 from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
 from nnunet_diffusion_ensemble.nnunet.register import TRAINERS
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
@@ -89,15 +90,8 @@ class TrainedModel:
 
     @property
     def regions(self) -> dict[str, tuple[int, ...]]:
-        """Names of the network's classes or regions, in the order of its channels, with the labels of each."""
-        described = {
-            name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
-            for name, value in self.labels.label_dict.items()
-            if name != "ignore"
-        }
-        if self.labels.has_regions:
-            return {name: values for name, values in described.items() if set(values) != {0}}
-        return dict(sorted(described.items(), key=lambda item: item[1]))
+        """`named_regions` of the network's channels."""
+        return named_regions(self.labels)
 
     def logits(self, image: Tensor) -> Tensor:
         """Blended log-probabilities (regions: logits) of a preprocessed image (channels, *space).
@@ -127,6 +121,18 @@ class TrainedModel:
     def _error_of(self, denoiser: Denoiser, image: Tensor) -> dict[int, float]:
         patch_size = self.predictor.configuration_manager.patch_size
         return denoising_error(denoiser.to(self.predictor.device), image, patch_size)
+
+
+def named_regions(labels: LabelManager) -> dict[str, tuple[int, ...]]:
+    """Names of a network's classes or regions, in the order of its channels, with the labels of each."""
+    described = {
+        name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
+        for name, value in labels.label_dict.items()
+        if name != "ignore"
+    }
+    if labels.has_regions:
+        return {name: values for name, values in described.items() if set(values) != {0}}
+    return dict(sorted(described.items(), key=lambda item: item[1]))
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -163,8 +169,13 @@ def trainer_class(name: str) -> Any:
     Raises:
         ValueError: there is none, or it is a pretraining.
     """
-    if name.endswith("PretrainTrainer"):
+    found = _named_class(name)
+    if getattr(found, PRETRAINS, None) is not None:
         raise ValueError(f"{name} trains no segmentation. Name a model that learned from labels.")
+    return found
+
+
+def _named_class(name: str) -> Any:
     if name in TRAINERS:
         return pydoc.locate(f"{TRAINERS[name]}.{name}")
     try:

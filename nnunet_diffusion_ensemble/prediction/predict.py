@@ -73,25 +73,46 @@ def predict(
         AtWorkError: another process predicts into this folder.
     """
     refuse_file(output)
-    model_stamps = _model_stamps(model_folder, settings, denoiser)  # first: a file may be replaced at any time
+    model_stamps = stamps_of_model(model_folder, settings, denoiser)  # first: a file may be replaced at any time
     model = read_model(model_folder, settings, denoiser)
     how = prediction_settings(model_folder, settings, denoiser)
     cases = find_cases(images, model)
-    images_of = {case: stamps(files) for case, files in cases.items()}
-    origin = Origin(output / PREDICTED_FROM, described(model_stamps, how, images_of))
+    origin = origin_of(model_stamps, cases, output, how)
     target = _target(model, output)
     with alone_in(output):
         if continue_prediction:
             target.check_continues(how, origin.difference)
-        target.forget(case for case in cases if not (continue_prediction and origin.is_unchanged(case)))
-        origin.write()
+        else:
+            target.forget(cases)
+        forget_what_changed(model, cases, output, origin)
         yield from predict_cases(model, cases, output, how)
 
 
-def _model_stamps(folder: Path, settings: PredictionSettings, denoiser: str | None) -> dict[str, list[int]]:
-    """Of all files that the predictions of a model depend on."""
+def stamps_of_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> dict[str, list[int]]:
+    """Of all files that the predictions of a model depend on. Raises FileNotFoundError if one is missing."""
     own = stamps(model_files(folder, settings), folder)
     return own if denoiser is None else own | stamps([denoiser_file(denoiser)])
+
+
+def origin_of(
+    model: Mapping[str, Sequence[int]], cases: Mapping[str, Sequence[Path]], output: Path, how: Mapping[str, Any]
+) -> Origin:
+    """What a folder's predictions were made from, and what they would be now.
+
+    Args:
+        model: from `stamps_of_model`.
+        cases: the image files of each.
+        output: the folder.
+        how: from `prediction_settings`.
+    """
+    images = {case: stamps(files) for case, files in cases.items()}
+    return Origin(output / PREDICTED_FROM, described(model, how, images))
+
+
+def forget_what_changed(model: TrainedModel, cases: Mapping[str, Sequence[Path]], output: Path, origin: Origin) -> None:
+    """Cases that were predicted from something else no longer count as written; the record says what comes now."""
+    _target(model, output).forget(case for case in cases if not origin.is_unchanged(case))
+    origin.write()
 
 
 def _target(model: TrainedModel, output: Path) -> PredictionFolder:

@@ -70,7 +70,7 @@ class View:
     @property
     def is_share(self) -> bool:
         """Whether the metric's values lie between 0 and 1."""
-        return not self.metric.has_length and self.metric.name != "volume_error"
+        return self.metric.values == "share"
 
     def label_name(self, label: str) -> str:
         """A label in names of files, each its own (`+` and `-` both become `_`)."""

@@ -69,7 +69,7 @@ class Training:
         file = next((file for file in files if file.is_file()), None)
         if file is None:
             return None
-        log = read_checkpoint(file, mapped=True)["logging"]
+        log = read_checkpoint(file, mapped=True, trusted=True)["logging"]
         epochs = zip(
             log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False
         )  # the last may lack its end

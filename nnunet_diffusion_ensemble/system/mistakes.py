@@ -68,7 +68,7 @@ def telling_mistakes(model: type[BaseModel], values: Any, where: str) -> Iterato
 
 
 def _sentence(mistake: SettingMistake, where: str) -> str:
-    name = ".".join(map(str, filter(None, (where, *mistake.path)))) or "These settings"
+    name = ".".join(map(str, [*([where] if where else []), *mistake.path])) or "These settings"
     return f"{name}{mistake.text}."
 
 
@@ -129,7 +129,7 @@ def _text(error: Any, path: KeyPath, owner: type[BaseModel], field: FieldInfo | 
     if kind == "extra_forbidden":
         known = _keys(owner)
         return f" is unknown{nearest(path[-1], known)} Known are {', '.join(known)}"
-    if kind == "missing":
+    if kind == "missing" and len(error["loc"]) == len(path):  # not an item of a list
         return f" is missing; known are {', '.join(_keys(owner))}"
     if kind == "model_type":
         part = None if field is None else model_in(field.annotation)

@@ -17,6 +17,7 @@ from nnunet_diffusion_ensemble.denoiser.memorisation import check_memorisation
 from nnunet_diffusion_ensemble.denoiser.noise import fixed_noise
 from nnunet_diffusion_ensemble.denoiser.sampling import ddim_sample, save_sample_grid
 from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER
 from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork, WeightAverage, widen_range
 from nnunet_diffusion_ensemble.training.held_out import random_patches
 from nnunet_diffusion_ensemble.training.log import TRAIN_BANDS, VAL_BANDS, PretrainingLogger, TimestepBands
@@ -25,6 +26,8 @@ from nnunet_diffusion_ensemble.training.pretraining import ImagePretrainTrainer
 
 class DiffusionPretrainTrainer(ImagePretrainTrainer):
     """Trains a denoiser in nnU-Net's loop. `network_weights` of its checkpoints are the averaged (EMA) weights."""
+
+    pretrains = DENOISER
 
     @cached_property
     def bands(self) -> TimestepBands:

@@ -3,18 +3,18 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
-from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.system.guard import AtWorkError, alone_in
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.training.continuing import (
@@ -28,6 +28,7 @@ from nnunet_diffusion_ensemble.training.processes import (
     device_of_process,
     drawn_in_blocks,
     seeded_generator,
+    without_wrappers,
 )
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
@@ -37,11 +38,15 @@ SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
 class DiffusionTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the settings of the method and without deep supervision.
 
+    Attributes:
+        pretrains: for a pretraining what it pretrains, see `nnunet.pretrainings`. Subclasses pretrain the same.
+
     Raises:
         ValueError: if the plans were not made by `DiffusionEnsemblePlanner`.
         NotImplementedError: for a cascade.
     """
 
+    pretrains: ClassVar[str | None] = None
     is_ddp: bool
     network: Any
 
@@ -123,8 +128,7 @@ class DiffusionTrainer(nnUNetTrainer):
     @property
     def plain_network(self) -> Any:
         """The network without the wrappers of DDP and torch.compile."""
-        network = self.network.module if self.is_ddp else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
+        return without_wrappers(self.network)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision: what the plans name, else nnU-Net's choice, which is float16 on CUDA."""
@@ -211,7 +215,7 @@ class DiffusionTrainer(nnUNetTrainer):
         super().on_train_epoch_end([{"loss": loss} for loss in losses])
 
     def checkpoint(self) -> dict[str, Any]:
-        """nnU-Net's checkpoint, as its own trainer writes it."""
+        """nnU-Net's checkpoint, as its own trainer writes it, and what is pretrained."""
         return {
             "network_weights": self.plain_network.state_dict(),
             "optimizer_state": self.optimizer.state_dict(),
@@ -221,6 +225,7 @@ class DiffusionTrainer(nnUNetTrainer):
             "current_epoch": self.current_epoch + 1,
             "init_args": self.my_init_kwargs,
             "trainer_name": self.__class__.__name__,
+            PRETRAINS: self.pretrains,
             "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
         }
 

@@ -15,7 +15,7 @@ from other_process import at_work_elsewhere
 from stock_prediction import stock
 
 from nnunet_diffusion_ensemble.benchmark import runner
-from nnunet_diffusion_ensemble.benchmark.progress import Progress
+from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress
 from nnunet_diffusion_ensemble.benchmark.results import ResultFolder, read_results
 from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark, work_to_do
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
@@ -118,9 +118,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     shutil.rmtree(tmp_path / "out")
     counted["cases"].clear()
 
-    told: list[Progress] = []
+    told: list[BenchmarkProgress] = []
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: BenchmarkProgress) -> None:
         told.append(progress)
         if len(told) == 4:  # the first case is predicted
             raise KeyboardInterrupt
@@ -254,7 +254,7 @@ def test_a_model_at_work_elsewhere_is_waited_for_and_not_done_twice(
     other.enter_context(at_work_elsewhere(first / ".lock"))
     seen: list[list] = []
 
-    def report(progress: Progress) -> None:
+    def report(progress: BenchmarkProgress) -> None:
         if progress.step == "waiting":
             seen.append(list(counted["models"]))
             other.close()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nnunet_diffusion_ensemble.data.pixels import GREY_AS_RGB, RGB
-from nnunet_diffusion_ensemble.data.survey import find_cases, name_mask_values, some, survey_cases
+from nnunet_diffusion_ensemble.data.survey import find_source_cases, name_mask_values, some, survey_cases
 
 PIXELS = np.array([[0, 10, 20], [30, 40, 50]], np.uint8)
 COLOUR = np.stack([PIXELS, PIXELS + 1, PIXELS + 2], -1)
@@ -37,7 +37,7 @@ def unlabelled(tmp_path: Path) -> Path:
 
 def assert_refused(pattern: str, *folders: object, error: type[Exception] = ValueError) -> None:
     with pytest.raises(error, match=pattern):
-        name_mask_values(survey_cases(find_cases(*folders, test_images=None, mask_suffix="")).values, None)
+        name_mask_values(survey_cases(find_source_cases(*folders, test_images=None, mask_suffix="")).values, None)
 
 
 def test_lists_are_cut_after_five():
@@ -48,20 +48,20 @@ def test_lists_are_cut_after_five():
 @pytest.mark.parametrize("mask_name", ["a.png", "a.tif", "a.bmp", "a_0000.png"])
 def test_masks_pair_by_name_whatever_the_ending(images, tmp_path, mask_name):
     mask = save(tmp_path / "masks" / mask_name, MASK)
-    (case,) = find_cases(images, mask.parent, [], None, "")
+    (case,) = find_source_cases(images, mask.parent, [], None, "")
     assert (case.name, case.mask, case.folder) == ("a", mask, "imagesTr")
 
 
 def test_images_and_masks_may_share_a_folder_if_a_suffix_tells_them_apart(images):
     mask = save(images / "a_mask.png", MASK)
-    (case,) = find_cases(images, images, [], None, "_mask")
+    (case,) = find_source_cases(images, images, [], None, "_mask")
     assert (case.image, case.mask) == (images / "a.png", mask)
 
 
 def test_a_suffix_chooses_among_the_masks_of_a_folder(images, tmp_path):
     lung = save(tmp_path / "masks" / "a_lung.png", MASK)
     save(tmp_path / "masks" / "a_heart.png", 255 - MASK)
-    (case,) = find_cases(images, lung.parent, [], None, "_lung")
+    (case,) = find_source_cases(images, lung.parent, [], None, "_lung")
     assert case.mask == lung
 
 
@@ -127,7 +127,7 @@ def test_grey_and_colour_images_are_not_mixed(unlabelled):
 def test_a_survey_adds_up_sizes_kinds_and_mask_values(images, masks):
     save(images / "b.png", np.zeros((4, 5), np.uint16))
     save(masks / "b.png", np.ones((4, 5), np.uint8))
-    survey = survey_cases(find_cases(images, masks, [], None, ""))
+    survey = survey_cases(find_source_cases(images, masks, [], None, ""))
     assert survey.sizes_px == {(2, 3), (4, 5)}
     assert survey.depths == {8: images / "a.png", 16: images / "b.png"}
     assert survey.values == {0: masks / "a.png", 255: masks / "a.png", 1: masks / "b.png"}
@@ -138,7 +138,7 @@ def test_a_survey_adds_up_sizes_kinds_and_mask_values(images, masks):
 def test_a_grey_photograph_among_colour_ones_is_no_mixture(unlabelled):
     save(unlabelled / "u.png", COLOUR)
     save(unlabelled / "v.png", np.stack([PIXELS] * 3, -1))
-    survey = survey_cases(find_cases(None, None, [unlabelled], None, ""))
+    survey = survey_cases(find_source_cases(None, None, [unlabelled], None, ""))
     assert survey.kinds == {RGB: unlabelled / "u.png", GREY_AS_RGB: unlabelled / "v.png"}
     assert not survey.is_grey
 

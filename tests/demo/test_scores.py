@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nnunet_diffusion_ensemble.demo.scores import HospitalScores, dice, mean_shape, score, table
+from nnunet_diffusion_ensemble.demo.scores import HospitalScores, dice_of_masks, mean_shape, score, score_table
 
 
 def mask(*rows: str) -> np.ndarray:
@@ -26,7 +26,7 @@ def mask(*rows: str) -> np.ndarray:
     ],
 )
 def test_dice_by_hand(reference: np.ndarray, prediction: np.ndarray, expected: float) -> None:
-    assert dice(reference, prediction) == pytest.approx(expected, nan_ok=True)
+    assert dice_of_masks(reference, prediction) == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_mean_shape_is_where_at_least_half_of_the_masks_are() -> None:
@@ -59,4 +59,4 @@ def test_scores_set_nnunets_dice_beside_that_of_the_mean_shape(scores: HospitalS
 
 
 def test_the_table_has_mean_and_worst(scores: HospitalScores) -> None:
-    assert table([scores]).splitlines()[1].split() == ["Here", "2", "0.800", "0.700", "0.500"]
+    assert score_table([scores]).splitlines()[1].split() == ["Here", "2", "0.800", "0.700", "0.500"]

@@ -48,7 +48,7 @@ def test_the_exported_denoiser_is_the_same(checkpoint: Path, tmp_path: Path) -> 
 def test_it_holds_nothing_else(checkpoint: Path, tmp_path: Path) -> None:
     export_denoiser(read_pretrained(checkpoint), tmp_path / "out.pth")
     saved = torch.load(tmp_path / "out.pth", weights_only=True)  # not even an object that needs to be unpickled
-    assert set(saved) == {"network_weights", "init_args", "trainer_name"}
+    assert set(saved) == {"network_weights", "init_args", "trainer_name", "pretrains"}
     assert all(name.startswith("denoiser.") for name in saved["network_weights"])
     assert list(saved["init_args"]["plans"]["configurations"]) == ["2d"]
     assert "/home/me" not in str(saved["init_args"])

@@ -8,10 +8,8 @@ from typing import get_args
 import pytest
 
 from nnunet_diffusion_ensemble.denoiser.schedule import PREDICTION_TYPES, SCHEDULES
-from nnunet_diffusion_ensemble.denoiser.unets.libraries import BUILD
 from nnunet_diffusion_ensemble.method import (
     FROM_CHECKPOINT,
-    LIBRARIES,
     DenoiserSettings,
     EnsembleSettings,
     HeadSettings,
@@ -78,10 +76,6 @@ def test_a_page_without_a_place_for_the_table_is_refused() -> None:
 )
 def test_choices_are_those_that_the_code_has(model: type, key: str, known: set[str]) -> None:
     assert set(get_args(model.model_fields[key].annotation)) == known
-
-
-def test_libraries_are_those_that_can_be_built() -> None:
-    assert set(LIBRARIES) == set(BUILD)
 
 
 def test_settings_are_read_without_torch_or_numpy() -> None:

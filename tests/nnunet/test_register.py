@@ -159,18 +159,18 @@ def test_a_missing_dependency_of_our_class_is_reported_as_itself(nnunetv2_folder
 
 def test_check_reports_missing_then_current_and_changes_nothing(nnunetv2_folder):
     before = files_below(nnunetv2_folder)
-    assert [status.state for status in registration.check(nnunetv2_folder)] == ["missing", "missing"]
+    assert [status.state for status in registration.shim_states(nnunetv2_folder)] == ["missing", "missing"]
     assert files_below(nnunetv2_folder) == before
     registration.register(nnunetv2_folder)
-    assert [status.state for status in registration.check(nnunetv2_folder)] == ["current", "current"]
+    assert [status.state for status in registration.shim_states(nnunetv2_folder)] == ["current", "current"]
 
 
 def test_a_shim_with_an_older_table_is_outdated_and_register_renews_it(nnunetv2_folder, monkeypatch):
     registration.register(nnunetv2_folder)
     monkeypatch.setitem(registration.PLANNERS, "NewPlanner", "somewhere.new")
-    assert [status.state for status in registration.check(nnunetv2_folder)] == ["current", "outdated"]
+    assert [status.state for status in registration.shim_states(nnunetv2_folder)] == ["current", "outdated"]
     registration.register(nnunetv2_folder)
-    assert [status.state for status in registration.check(nnunetv2_folder)] == ["current", "current"]
+    assert [status.state for status in registration.shim_states(nnunetv2_folder)] == ["current", "current"]
 
 
 def test_undo_restores_the_tree_bytecode_included(nnunetv2_folder, plugin, monkeypatch):
@@ -201,7 +201,7 @@ def test_a_file_that_we_did_not_write_is_refused_and_nothing_is_changed(nnunetv2
 
 def test_a_folder_with_the_name_of_a_shim_is_foreign(nnunetv2_folder):
     (nnunetv2_folder / PLANNER_SHIM).mkdir()
-    assert registration.check(nnunetv2_folder)[1].state == "foreign"
+    assert registration.shim_states(nnunetv2_folder)[1].state == "foreign"
 
 
 @pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "denied"), OSError(errno.EROFS, "read-only")])
@@ -247,7 +247,7 @@ def test_a_folder_that_is_no_nnunetv2_is_refused(tmp_path):
 
 def test_the_installed_nnunetv2_is_located_without_importing_it_or_torch():
     code = (
-        "import sys; from nnunet_diffusion_ensemble.nnunet.register import check; states = check()\n"
+        "import sys; from nnunet_diffusion_ensemble.nnunet.register import shim_states; states = shim_states()\n"
         "print(len(states), 'nnunetv2' in sys.modules, 'torch' in sys.modules)"
     )
     answer = python(code, REPOSITORY)

@@ -17,7 +17,7 @@ import pytest
 from forked import ForkedCommand, is_console_script
 from PIL import Image
 
-from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, check
+from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, shim_states
 
 PRETRAIN, ENSEMBLE = "DiffusionPretrainTrainer", "DiffusionEnsembleTrainer"
 EXTERNAL = {EXTERNAL_VARIABLE: str(EXTERNAL_FOLDER)}  # finds our trainers without registration
@@ -216,7 +216,7 @@ def write_rectangles(folder: Path, cases: Sequence[str]) -> None:
 @contextmanager
 def registration() -> Iterator[None]:
     """Our classes registered with nnU-Net, and afterwards everything as it was before."""
-    if all(status.state == "current" for status in check()):
+    if all(status.state == "current" for status in shim_states()):
         yield
         return
     program = Path(sys.executable).with_name("nnunet-diffusion")

@@ -10,35 +10,16 @@ import torch
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.channels import adapt_channels
-from nnunet_diffusion_ensemble.denoiser.foreign.from_diffusers import read_diffusers
-from nnunet_diffusion_ensemble.denoiser.foreign.from_guided_diffusion import read_guided_diffusion
-from nnunet_diffusion_ensemble.denoiser.foreign.from_monai import read_monai
 from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import SavedModel
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.method import FROM_CHECKPOINT, LIBRARIES, DenoiserSettings, LibrarySettings
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, PRETRAINS, TRAINER_OF
 from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 
-READERS = {"diffusers": read_diffusers, "monai": read_monai, "guided_diffusion": read_guided_diffusion}
 TRAINED_ELSEWHERE = -1  # as number of iterations
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Layers:
-    """Where a library's U-Net stands in our state dict, and its convolutions that images come into and go out of."""
-
-    prefix: str
-    first: str
-    last: str
-
-
-LAYERS = {
-    "diffusers": Layers("unet.model.", "conv_in", "conv_out"),
-    "monai": Layers("unet.model.", "conv_in.conv", "out.2.conv"),
-    "guided_diffusion": Layers("unet.", "input_blocks.0.0", "out.2"),
-}
 
 
 @dataclass(frozen=True)
@@ -87,7 +68,7 @@ class ForeignDenoiser:
             input_shift=tuple(input_shift),
             library=LibrarySettings(name=library.name, arguments=arguments),
         )
-        layers = LAYERS[library.name]
+        layers = LIBRARIES[library.name]
         first, last = f"{layers.prefix}{layers.first}.weight", f"{layers.prefix}{layers.last}"
         state_dict = adapt_channels(self.state_dict, [first], last, channels)
         per_channel = (1, channels, *[1] * self.dimension)
@@ -112,7 +93,8 @@ class ForeignDenoiser:
         checkpoint = {
             "network_weights": {f"denoiser.{name}": value for name, value in self.state_dict.items()},
             "init_args": {"plans": dict(plans), "configuration": configuration},
-            "trainer_name": "DiffusionPretrainTrainer",
+            "trainer_name": TRAINER_OF[DENOISER],
+            PRETRAINS: DENOISER,
         }
         write_checkpoint(checkpoint, file)
 
@@ -128,7 +110,7 @@ def read_foreign(source: str) -> ForeignDenoiser:
         RuntimeError: if the library is not installed.
     """
     library, path = parse_source(source)
-    saved = READERS[library](path)
+    saved = LIBRARIES[library].read(path)
     channels = _channels(saved, path)
     settings = _settings(library, saved, channels)
     try:
@@ -193,7 +175,7 @@ def _settings(library: str, saved: SavedModel, channels: int) -> DenoiserSetting
 
 def _unet_weights(library: str, saved: SavedModel, channels: int) -> dict[str, Tensor]:
     """Under the names of our state dict, and without the half of the output that is a variance."""
-    layers, weights = LAYERS[library], dict(saved.weights)
+    layers, weights = LIBRARIES[library], dict(saved.weights)
     if saved.learns_variance:
         for name in {f"{layers.last}.weight", f"{layers.last}.bias"} & set(weights):
             weights[name] = weights[name][:channels].clone()

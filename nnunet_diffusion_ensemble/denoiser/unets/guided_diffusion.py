@@ -5,8 +5,9 @@ segmentation (DDPM-Seg, LEDM). Only 2D, as its `create_model` builds it.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -258,3 +259,11 @@ class GuidedDiffusionUNet(DenoisingUNet):
 
     def forward(self, noisy_images: Tensor, timesteps: Tensor) -> Tensor:
         return self.out(self.features(noisy_images, timesteps)[-1])
+
+
+def unet_from_json(arguments: Mapping[str, Any]) -> GuidedDiffusionUNet:
+    """The U-Net of `GuidedDiffusionArguments` as JSON holds them, with lists for tuples."""
+    plain: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()
+    }
+    return GuidedDiffusionUNet(GuidedDiffusionArguments(**plain))

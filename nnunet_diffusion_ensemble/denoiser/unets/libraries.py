@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.unets.base import DenoisingUNet
-from nnunet_diffusion_ensemble.denoiser.unets.guided_diffusion import GuidedDiffusionArguments, GuidedDiffusionUNet
-from nnunet_diffusion_ensemble.method import LibrarySettings
+from nnunet_diffusion_ensemble.method import LIBRARIES, LibrarySettings
 
 # Others keep a second image beside the features, or take a noise level or a context instead of a timestep.
 DIFFUSERS_BLOCKS = (
@@ -102,16 +101,6 @@ class MonaiUNet(LibraryUNet):
         return self.model(noisy_images, timesteps)
 
 
-def _guided_diffusion_unet(arguments: Mapping[str, Any]) -> GuidedDiffusionUNet:
-    plain: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()
-    }
-    return GuidedDiffusionUNet(GuidedDiffusionArguments(**plain))
-
-
-BUILD = {"diffusers": DiffusersUNet, "monai": MonaiUNet, "guided_diffusion": _guided_diffusion_unet}
-
-
 def build_library_unet(library: LibrarySettings, channels: int) -> DenoisingUNet:
     """The U-Net of a library with random weights.
 
@@ -131,7 +120,7 @@ def build_library_unet(library: LibrarySettings, channels: int) -> DenoisingUNet
             "adapts it."
         )
     try:
-        return BUILD[library.name](arguments)  # type: ignore[abstract]
+        return LIBRARIES[library.name].build(arguments)
     except (TypeError, ValueError, KeyError, AttributeError, AssertionError, ZeroDivisionError) as error:
         raise ValueError(
             f"These are no arguments of a {library.name} U-Net that can be used here ({error}): {dict(arguments)}"

@@ -1,6 +1,7 @@
 """Fine-tuning after contrastive pretraining (Chaitanya et al. 2020, arXiv 2006.10511): all weights are trained."""
 
-from nnunet_diffusion_ensemble.training.contrastive.weights import GLOBAL, LOCAL, StartsFromContrastive
+from nnunet_diffusion_ensemble.nnunet.pretrainings import GLOBAL, LOCAL
+from nnunet_diffusion_ensemble.training.contrastive.weights import StartsFromContrastive
 from nnunet_diffusion_ensemble.training.plain_unet import PlainUNetTrainer
 
 

@@ -12,6 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.nnunet.pretrainings import GLOBAL, LOCAL
 from nnunet_diffusion_ensemble.training.contrastive.learning import (
     GlobalNetwork,
     LocalNetwork,
@@ -20,13 +21,14 @@ from nnunet_diffusion_ensemble.training.contrastive.learning import (
     nt_xent,
 )
 from nnunet_diffusion_ensemble.training.contrastive.pretraining import ContrastivePretrainTrainer
-from nnunet_diffusion_ensemble.training.contrastive.weights import GLOBAL, StartsFromContrastive
+from nnunet_diffusion_ensemble.training.contrastive.weights import StartsFromContrastive
 from nnunet_diffusion_ensemble.training.processes import from_all_processes
 
 
 class GlobalContrastivePretrainTrainer(ContrastivePretrainTrainer):
     """First stage: the encoder tells images apart, whatever their augmentation (SimCLR, arXiv 2002.05709)."""
 
+    pretrains = GLOBAL
     fewest_images = 2  # which are compared with each other
 
     @staticmethod
@@ -77,6 +79,7 @@ class GlobalLocalContrastivePretrainTrainer(StartsFromContrastive, ContrastivePr
     The views differ in intensity alone, so that regions at one place are the same region.
     """
 
+    pretrains = LOCAL
     pretraining = GLOBAL
     shared_transforms = (SpatialTransform, MirrorTransform, Convert3DTo2DTransform, Convert2DTo3DTransform)
 

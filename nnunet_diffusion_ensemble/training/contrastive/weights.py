@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 from nnunetv2.paths import nnUNet_results
 from torch import Tensor, nn
 
-from nnunet_diffusion_ensemble.denoiser.pretrained import finished_pretraining
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.pretrainings import GLOBAL, LOCAL, TRAINER_OF, finished_pretraining
 from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
 
 PARTS_KEY = "pretrained_parts"  # of a checkpoint: beginnings of the names of the weights that are pretrained
 ENCODER = "encoder."
-GLOBAL, LOCAL = "GlobalContrastivePretrainTrainer", "GlobalLocalContrastivePretrainTrainer"
 
 
 def load_contrastive(network: nn.Module, file: Path, with_decoder: bool) -> list[str]:
@@ -37,7 +36,7 @@ def load_contrastive(network: nn.Module, file: Path, with_decoder: bool) -> list
     if not parts or (with_decoder and parts == [ENCODER]):
         raise ValueError(
             f"{file} holds no {'decoder' if parts else 'encoder'} with contrastive pretraining: it was written by "
-            f"{checkpoint['trainer_name']}. Name a checkpoint of {LOCAL if with_decoder else GLOBAL}."
+            f"{checkpoint['trainer_name']}. Name a checkpoint of {TRAINER_OF[LOCAL if with_decoder else GLOBAL]}."
         )
     weights, own = (_of_parts(state, parts) for state in (checkpoint["network_weights"], network.state_dict()))
     differences = different_shapes(weights, own)
@@ -56,10 +55,10 @@ def _of_parts(state: Mapping[str, Any], parts: Sequence[str]) -> dict[str, Tenso
 class StartsFromContrastive(DiffusionTrainer):
     """Starts from nnU-Net's `-pretrained_weights`, else from the file that the plans name, else from the pretraining.
 
-    That is `pretraining` of the same data set, plans and configuration, of this fold or else of fold `all`.
+    That is a pretraining of the same data set, plans and configuration, of this fold or else of fold `all`.
 
     Attributes:
-        pretraining: GLOBAL or LOCAL.
+        pretraining: what it starts from, GLOBAL or LOCAL.
 
     Raises:
         FileNotFoundError: there is nothing to start from, when training starts; the message says how to make it.
@@ -90,9 +89,7 @@ class StartsFromContrastive(DiffusionTrainer):
         plans, file = self.plans_manager, self.method.contrastive.pretrained_checkpoint
         if file is None:
             results = Path(nnUNet_results) / plans.dataset_name
-            return finished_pretraining(
-                results, self.pretraining, plans.plans_name, self.configuration_name, self.fold, "encoder"
-            )
+            return finished_pretraining(results, self.pretraining, plans.plans_name, self.configuration_name, self.fold)
         if not Path(file).is_file():
             raise FileNotFoundError(f"The plans name {file} as contrastive.pretrained_checkpoint: no such file.")
         return Path(file)
