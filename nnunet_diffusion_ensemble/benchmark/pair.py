@@ -25,13 +25,13 @@ from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.summary import write_summary
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel
+from nnunet_diffusion_ensemble.prediction.origin import IMAGES, PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict_cases, prediction_settings
 from nnunet_diffusion_ensemble.system.atomic import whole_file
-from nnunet_diffusion_ensemble.system.records import as_written, read_record, stamps, what_changed, write_record
+from nnunet_diffusion_ensemble.system.records import as_written, checksums, read_record, stamps, write_record
 
-PREDICTED_FROM, EVALUATED_FROM, FAILED = "predicted_from.json", "evaluated_from.json", "failed_cases.json"
+EVALUATED_FROM, FAILED, TABLES = "evaluated_from.json", "failed_cases.json", "tables"
 SUMMARY = "summary.json"
-IMAGES = "images"
 
 Row = Mapping[str, Any]
 
@@ -63,9 +63,15 @@ class Pair:
 
     @property
     def has_tables(self) -> bool:
-        """Whether its tables are there, made from what is there now; cases may have failed."""
-        tables = (self.folder / RESULTS, self.folder / CALIBRATION, self.prediction / SUMMARY)
-        return self.evaluated_from == read_record(self.folder / EVALUATED_FROM) and all(map(Path.is_file, tables))
+        """Whether its tables are there as they were written, made from what is there now; cases may have failed."""
+        record = read_record(self.folder / EVALUATED_FROM)
+        if record is None or not all(map(Path.is_file, self._tables)):
+            return False
+        return record == {**self.evaluated_from, TABLES: checksums(self._tables)}
+
+    @property
+    def _tables(self) -> tuple[Path, ...]:
+        return self.folder / RESULTS, self.folder / CALIBRATION, self.prediction / SUMMARY
 
     @property
     def failed(self) -> dict[str, str]:
@@ -78,7 +84,7 @@ class Pair:
         folder = self.run.model.folder
         settings = prediction_settings(folder, self.run.settings)
         images = {name: case.image_stamps for name, case in self.domain.cases.items()}
-        return as_written({"model": stamps(self.run.files, folder), "settings": settings, IMAGES: images})
+        return described(stamps(self.run.files, folder), settings, images)
 
     @cached_property
     def evaluated_from(self) -> dict[str, Any]:
@@ -100,30 +106,26 @@ class Pair:
             "domain": self.domain.spec.name,
         }
 
+    @property
+    def _origin(self) -> Origin:
+        return Origin(self.folder / PREDICTED_FROM, self.predicted_from)
+
     def num_predicted(self) -> int:
         """How many cases need not be predicted again."""
-        before, now = read_record(self.folder / PREDICTED_FROM) or {}, dict(self.predicted_from)
-        images_before, images = before.pop(IMAGES, {}), now.pop(IMAGES)
-        if before != now:
-            return 0
-        return sum(images_before.get(name) == images[name] and self._target.has(name) for name in images)
+        origin = self._origin
+        return sum(origin.is_unchanged(name) and self._target.has(name) for name in self.domain.cases)
 
     def forget_what_changed(self) -> str:
         """Removes predictions that were made from something else, and tells why; nothing if there are none."""
-        file, now = self.folder / PREDICTED_FROM, dict(self.predicted_from)
-        before = read_record(file) or {}
-        images_before, images = before.pop(IMAGES, {}), now.pop(IMAGES)
-        why = ""
-        if before != now:
-            file.unlink(missing_ok=True)  # first: what is left if this is interrupted must not count
+        origin, why = self._origin, ""
+        if origin.difference:
+            origin.file.unlink(missing_ok=True)  # first: what is left if this is interrupted must not count
             if self.prediction.exists():
-                known = f"changed: {what_changed(before, now)}" if before else "no record says from what it was made"
-                why = f"predicted anew, {known}"
+                why = f"predicted anew, {origin.difference}"
                 shutil.rmtree(self.prediction)
-            images_before = {}
-        changed = [name for name in images if name in images_before and images_before[name] != images[name]]
+        changed = [] if origin.difference else origin.changed_images
         self._target.forget(changed)
-        write_record(file, now | {IMAGES: images_before | images})
+        origin.write()
         return why or (f"predicted anew, images changed: {', '.join(changed)}" if changed else "")
 
     @property
@@ -138,7 +140,7 @@ class Pair:
         cases = {name: case.images for name, case in self.domain.cases.items()}
         how, failed = self.predicted_from["settings"], dict[str, str]()
         (self.folder / FAILED).unlink(missing_ok=True)
-        for case in predict_cases(model, cases, self.prediction, how, True, False, self.spec.on_problem):
+        for case in predict_cases(model, cases, self.prediction, how, False, self.spec.on_problem):
             if isinstance(case, LeftOut):
                 failed[case.name] = case.problem
             yield case.name if isinstance(case, LeftOut) else case.scores.case
@@ -182,7 +184,7 @@ class Pair:
             raise ValueError(f"none of {len(failed)} case(s) could be evaluated: {next(iter(failed.values()))}")
         self._note_failed(failed)
         write_summary(self.prediction / SUMMARY, evaluated)
-        write_record(self.folder / EVALUATED_FROM, self.evaluated_from)
+        write_record(self.folder / EVALUATED_FROM, {**self.evaluated_from, TABLES: checksums(self._tables)})
 
     def _scores(self, case: EvaluatedCase) -> Iterator[Row]:
         start = {**self._row, "case": case.case, "patient": self.domain.cases[case.case].patient}

@@ -22,9 +22,14 @@ def _at_least(least: int, text: str) -> int:
     return value
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds the option for checkpoints that hold more than weights and plans."""
+    parser.add_argument("--trust", action="store_true", help="run code of the file if it cannot be read without")
+
+
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options that name a data set and its plans."""
-    parser.add_argument("-d", "--dataset", type=int, required=True, help="number of the data set")
+    parser.add_argument("-d", "--dataset", type=not_negative, required=True, help="number of the data set")
     parser.add_argument("-p", "--plans-name", default="nnUNetDiffusionEnsemblePlans", help="name of the plans")
     parser.add_argument("--num-processes", "-np", type=positive, default=8, help="processes of preprocessing")
 

@@ -36,17 +36,19 @@ def run(args: argparse.Namespace) -> int:
         ending_on_signals,
         run_command,
     )
+    from nnunet_diffusion_ensemble.system.guard import alone_at
 
     limit = None if args.minutes is None else cli_train.budget(args)
     training, screen = _training(args), Screen()
     training.folder.mkdir(parents=True, exist_ok=True)
-    if not training.is_done:
-        command, log = training.command(args.device, limit), training.folder / "distil.txt"
-        screen.say(f"Training the student in {training.folder}")
-        with ending_on_signals():  # Ctrl-C ends the training as well; the same command goes on with it
-            run_command(command, Path.cwd(), environment(), log, TrainingProgress(), screen)
-    output = training.model_folder.with_name(training.model_folder.name.replace(TRAINER, STOCK, 1))
-    write_plain_model(training.model_folder, [args.fold], output)
+    with alone_at(training.folder):  # in the folder is the lock of the training itself
+        if not training.is_done:
+            command, log = training.command(args.device, limit), training.folder / "distil.txt"
+            screen.say(f"Training the student in {training.folder}")
+            with ending_on_signals():  # Ctrl-C ends the training as well; the same command goes on with it
+                run_command(command, Path.cwd(), environment(), log, TrainingProgress(), screen)
+        output = training.model_folder.with_name(training.model_folder.name.replace(TRAINER, STOCK, 1))
+        write_plain_model(training.model_folder, [args.fold], output)
     screen.say(f"Wrote {output}")
     model = f"-d {training.dataset} -c {training.configuration} -tr {STOCK} -p {training.rival.plans} -f {args.fold}"
     screen.say(f"Next, with or without this package: nnUNetv2_predict {model} -i IMAGES -o OUTPUT")

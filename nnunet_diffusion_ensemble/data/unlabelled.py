@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle, write_pickle
+from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
@@ -29,11 +29,13 @@ from tqdm import tqdm
 
 from nnunet_diffusion_ensemble.images.reading import FLAT_IN_3D, ImageError, is_flat, read_images, refuse_other_channels
 from nnunet_diffusion_ensemble.nnunet.raw_cases import (
-    UNLABELLED_IMAGES,
     find_unlabelled_cases,
     number_of_channels,
     refuse_labelled_names,
 )
+from nnunet_diffusion_ensemble.system.full_disk import DiskFullError, naming_full_disk
+from nnunet_diffusion_ensemble.system.guard import alone_in
+from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.system.messages import in_one_line, raise_listing
 from nnunet_diffusion_ensemble.system.workers import die_with_parent
 
@@ -115,11 +117,17 @@ def _case_of(file_name: str) -> str | None:
     return file_name.removesuffix(endings[0]) if endings else None
 
 
-def _remove_other_cases(folder: Path, cases: Collection[str]) -> None:
-    for path in folder.iterdir():
-        case = _case_of(path.name)
-        if case is not None and case not in cases:
-            path.unlink()
+def _other_files(folder: Path, cases: Collection[str]) -> list[Path]:
+    """Those of other cases, and what a kill left half-written."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.name == IN_PROGRESS or ((case := _case_of(path.name)) is not None and case not in cases)
+    ]
+
+
+def _incomplete(job: PreprocessingJob, cases: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    return {case: images for case, images in cases.items() if not _is_complete(job, case, _source_state(case, images))}
 
 
 # Preprocessing one case
@@ -175,9 +183,12 @@ def _preprocess_case(job: PreprocessingJob, case: str, images: list[Path]) -> st
     except Exception as error:  # of preprocessing
         return ImageError(images, f"cannot be preprocessed ({in_one_line(error)})").short
     try:
-        _save_case(job, case, source, preprocessed)
+        with naming_full_disk(job.folder / case):
+            _save_case(job, case, source, preprocessed)
+    except DiskFullError:
+        raise
     except Exception as error:
-        raise RuntimeError(f"Could not write case {case} to {job.folder} ({error}). Is the disk full?") from error
+        raise RuntimeError(f"Could not write case {case} to {job.folder} ({in_one_line(error)}).") from error
     return None
 
 
@@ -233,13 +244,13 @@ def _load_job(dataset_name: str, configuration: str, plans_identifier: str) -> P
     plans_file = folder / f"{plans_identifier}.json"
     if not plans_file.is_file():
         raise FileNotFoundError(f"No plans at {plans_file}. Run nnUNetv2_plan_and_preprocess first.")
-    plans = PlansManager(str(plans_file))
+    plans = PlansManager(read_object(plans_file))
     configuration_manager = plans.get_configuration(configuration)
     return PreprocessingJob(
         folder=unlabelled_folder(folder, configuration_manager.data_identifier),
         plans=plans,
         configuration=configuration_manager,
-        dataset_json=load_json(str(folder / "dataset.json")),
+        dataset_json=read_object(folder / "dataset.json"),
         fingerprint=_preprocessing_fingerprint(plans, configuration_manager),
     )
 
@@ -294,10 +305,25 @@ def preprocess_unlabelled(
     cases = find_unlabelled_cases(raw_dataset_folder, job.dataset_json)
     refuse_labelled_names(raw_dataset_folder, job.dataset_json, cases)
 
-    _remove_other_cases(job.folder, cases)
-    shutil.rmtree(job.folder / IN_PROGRESS, ignore_errors=True)
-    todo = {case: images for case, images in cases.items() if not _is_complete(job, case, _source_state(case, images))}
+    todo = _incomplete(job, cases)
     logger.info("%d unlabelled images in %s, %d to preprocess", len(cases), raw_dataset_folder, len(todo))
+    if todo or _other_files(job.folder, cases):
+        with alone_in(job.folder, wait=True):  # trainings of several folds may begin at once
+            _bring_up_to_date(job, cases, todo, num_processes, show_progress_bar)
+    return job.folder
+
+
+def _bring_up_to_date(
+    job: PreprocessingJob,
+    cases: dict[str, list[Path]],
+    todo: dict[str, list[Path]],
+    num_processes: int | None,
+    show_progress_bar: bool,
+) -> None:
+    """Preprocesses what another process has not done meanwhile; removes what belongs to no case."""
+    for path in _other_files(job.folder, cases):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    todo = _incomplete(job, todo)
     if todo:
         (job.folder / IN_PROGRESS).mkdir()
         workers = default_num_processes if num_processes is None else num_processes
@@ -308,6 +334,6 @@ def preprocess_unlabelled(
             disable=not show_progress_bar,
         ) as progress:
             problems = _preprocess_cases(job, todo, workers, progress)
-        raise_listing(f"Repair or remove these in {raw_dataset_folder / UNLABELLED_IMAGES}:", problems)
+        source = next(iter(cases.values()))[0].parent
+        raise_listing(f"Repair or remove these in {source}:", problems)
         shutil.rmtree(job.folder / IN_PROGRESS)
-    return job.folder

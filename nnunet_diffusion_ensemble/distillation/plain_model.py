@@ -10,6 +10,9 @@ from typing import Any
 from nnunet_diffusion_ensemble.distillation.settings import KEY
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_checkpoint
+from nnunet_diffusion_ensemble.system.atomic import bring_back_folder, replace_folder
+from nnunet_diffusion_ensemble.system.guard import alone_at
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 STOCK = "nnUNetTrainer"
 UNFINISHED = ".unfinished_"
@@ -35,12 +38,19 @@ def write_plain_model(trained: Path, folds: Sequence[int | str], output: Path) -
 
     Raises:
         FileNotFoundError: a fold is not trained to the end.
+        AtWorkError: another process writes it.
     """
+    with alone_at(output):
+        _write_plain_model(trained, folds, output)
+
+
+def _write_plain_model(trained: Path, folds: Sequence[int | str], output: Path) -> None:
+    bring_back_folder(output)
     unfinished = output.with_name(f"{UNFINISHED}{output.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    plans = plain_plans(json.loads((trained / "plans.json").read_text()))
+    plans = plain_plans(read_object(trained / "plans.json"))
     for fold in folds:
-        checkpoint = read_checkpoint(trained / f"fold_{fold}" / "checkpoint_final.pth")
+        checkpoint = read_checkpoint(trained / f"fold_{fold}" / "checkpoint_final.pth", trusted=True)
         arguments = {**checkpoint["init_args"], "plans": plans}
         plain = {"init_args": arguments, "trainer_name": STOCK, **{key: checkpoint[key] for key in KEPT}}
         (unfinished / f"fold_{fold}").mkdir(parents=True)
@@ -48,5 +58,4 @@ def write_plain_model(trained: Path, folds: Sequence[int | str], output: Path) -
     (unfinished / "plans.json").write_text(json.dumps(plans, indent=4))
     for name in ("dataset.json", "dataset_fingerprint.json"):
         shutil.copy(trained / name, unfinished / name)
-    shutil.rmtree(output, ignore_errors=True)
-    unfinished.replace(output)
+    replace_folder(unfinished, output)

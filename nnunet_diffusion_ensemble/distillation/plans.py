@@ -11,6 +11,7 @@ from nnunet_diffusion_ensemble.distillation.settings import KEY, DistillationSet
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.prediction.model import read_descriptions
 from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.training.self_training import DESCRIPTION, SelfTrainingData
 
 SUFFIX = "Distilled"
@@ -71,7 +72,7 @@ def _check_dataset(teacher: PlansManager, configuration: str, dataset: str) -> N
     file = Path(os.environ["nnUNet_preprocessed"]) / dataset / f"{teacher.plans_name}.json"
     if not file.is_file():
         raise FileNotFoundError(f"There are no plans {file}: the student needs images preprocessed as its teacher's.")
-    there = PlansManager(json.loads(file.read_text()))
+    there = PlansManager(read_object(file))
     theirs, ours = (manager.get_configuration(configuration).configuration for manager in (teacher, there))
     differing = [name for name in DETERMINE_VALUES if theirs.get(name) != ours.get(name)]
     if teacher.foreground_intensity_properties_per_channel != there.foreground_intensity_properties_per_channel:

@@ -76,7 +76,7 @@ def read_teacher(settings: DistillationSettings) -> FrozenTeacher:
 
 
 def _network(file: Path, plans: PlansManager, dataset_json: dict[str, Any]) -> nn.Module:
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_checkpoint(file, trusted=True)
     configuration = plans.get_configuration(checkpoint["init_args"]["configuration"])
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
     network = trainer_class(checkpoint["trainer_name"]).build_network_architecture(

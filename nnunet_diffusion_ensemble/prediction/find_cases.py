@@ -13,6 +13,7 @@ from nnunet_diffusion_ensemble.nnunet.raw_cases import (
 )
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel
 from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.places import refuse_file
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def find_cases(folder: Path, model: TrainedModel) -> FoundCases:
         FileNotFoundError: there is no such folder.
         ValueError: it holds nothing that is named as an image of the model's kind.
     """
+    refuse_file(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
     ending = model.dataset_json["file_ending"]

@@ -19,6 +19,8 @@ import numpy as np
 from nnunet_diffusion_ensemble.images.maps import ENDINGS as MAP_ENDINGS
 from nnunet_diffusion_ensemble.images.maps import write_map
 from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
+from nnunet_diffusion_ensemble.system.full_disk import naming_full_disk
+from nnunet_diffusion_ensemble.system.records import read_record
 
 PROBABILITY, TIMESTEPS, ENTROPY, MUTUAL_INFORMATION = "probability", "timesteps", "entropy", "mutual_information"
 SCORES = "scores"
@@ -89,10 +91,16 @@ class PredictionFolder:
         for name, content in ((SETTINGS, settings), ("plans.json", plans), ("dataset.json", dataset_json)):
             write_text(self.folder / name, json.dumps(content, indent=4))
 
-    def check_continues(self, settings: Mapping[str, Any]) -> None:
-        """Raises ValueError if what lies there was predicted in another way."""
-        file = self.folder / SETTINGS
-        before = json.loads(file.read_text()) if file.is_file() else settings
+    def check_continues(self, settings: Mapping[str, Any], difference: str) -> None:
+        """Raises ValueError if cases lie there that were predicted in another way.
+
+        Args:
+            settings: how it is to be predicted.
+            difference: between the model that was and the one that is, in words; empty if there is none.
+        """
+        if not any((self.folder / SCORES).glob("*.json")):
+            return
+        before = read_record(self.folder / SETTINGS) or settings
         differing = [
             f"{key} {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value
         ]
@@ -100,6 +108,11 @@ class PredictionFolder:
             raise ValueError(
                 f"{self.folder} was predicted with other settings ({'; '.join(differing)}). Continue with the "
                 "same ones, name another folder, or leave out --continue_prediction."
+            )
+        if difference:
+            raise ValueError(
+                f"{self.folder} was predicted with another model ({difference}). Name another folder, or leave out "
+                "--continue_prediction to predict all cases anew."
             )
 
     def forget(self, cases: Iterable[str]) -> None:
@@ -109,7 +122,8 @@ class PredictionFolder:
 
     def has(self, case: str) -> bool:
         """Whether a case was written to the end."""
-        return (self.folder / f"{case}{self.file_ending}").is_file() and self._scores_file(self.folder, case).is_file()
+        scores = read_record(self._scores_file(self.folder, case))
+        return scores is not None and (self.folder / f"{case}{self.file_ending}").is_file()
 
     @contextmanager
     def new_case(self, case: str) -> Iterator["CaseFiles"]:
@@ -118,7 +132,8 @@ class PredictionFolder:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
-            yield CaseFiles(self, unfinished, case)
+            with naming_full_disk(self.folder / case):
+                yield CaseFiles(self, unfinished, case)
             files = [path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file()]
             for file in sorted(files, key=lambda path: path.parts[0] == SCORES):
                 (self.folder / file).parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.images.reading import ImageError
 from nnunet_diffusion_ensemble.prediction.case import Prediction, predict_image
 from nnunet_diffusion_ensemble.prediction.find_cases import find_cases, read_for
@@ -26,9 +27,13 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel, model_files, read_model
+from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
+from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.messages import in_one_line
+from nnunet_diffusion_ensemble.system.places import refuse_file
+from nnunet_diffusion_ensemble.system.records import stamps
 
 OnProblem = Literal["refuse", "skip"]
 
@@ -75,7 +80,7 @@ def predict(
             probability and entropy.
         settings: folds, device and the like.
         denoiser: checkpoint, or name of a shipped denoiser, for the denoising error instead of the network's own.
-        continue_prediction: leave out cases that are there.
+        continue_prediction: leave out cases that are there, made by this model from these images.
         on_problem: what to do about images that cannot be predicted: `refuse` to start, or `skip` and note them in
             `prediction.json`.
 
@@ -85,7 +90,10 @@ def predict(
     Raises:
         ValueError: images, model or settings do not go together; the message says what to do.
         FileNotFoundError: a folder or a checkpoint is missing.
+        AtWorkError: another process predicts into this folder.
     """
+    refuse_file(output)
+    model_stamps = stamps_of_model(model_folder, settings, denoiser)  # first: a file may be replaced at any time
     model = read_model(model_folder, settings, denoiser)
     how = prediction_settings(model_folder, settings, denoiser)
     found = find_cases(images, model)
@@ -93,9 +101,47 @@ def predict(
         found.refuse_problems(images)
     yield from (LeftOut(name, "is no image of the model's kind", is_problem=False) for name in found.others)
     yield from (LeftOut(name, problem) for name, problem in found.problems.items())
-    yield from predict_cases(
-        model, found.cases, output, how, continue_prediction, on_problem=on_problem, left_out=found.problems
-    )
+    origin = origin_of(model_stamps, found.cases, output, how)
+    target = _target(model, output)
+    with alone_in(output):
+        if continue_prediction:
+            target.check_continues(how, origin.difference)
+        else:
+            target.forget(found.cases)
+        forget_what_changed(model, found.cases, output, origin)
+        yield from predict_cases(model, found.cases, output, how, on_problem=on_problem, left_out=found.problems)
+
+
+def stamps_of_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> dict[str, list[int]]:
+    """Of all files that the predictions of a model depend on. Raises FileNotFoundError if one is missing."""
+    own = stamps(model_files(folder, settings), folder)
+    return own if denoiser is None else own | stamps([denoiser_file(denoiser)])
+
+
+def origin_of(
+    model: Mapping[str, Sequence[int]], cases: Mapping[str, Sequence[Path]], output: Path, how: Mapping[str, Any]
+) -> Origin:
+    """What a folder's predictions were made from, and what they would be now.
+
+    Args:
+        model: from `stamps_of_model`.
+        cases: the image files of each.
+        output: the folder.
+        how: from `prediction_settings`.
+    """
+    images = {case: stamps(files) for case, files in cases.items()}
+    return Origin(output / PREDICTED_FROM, described(model, how, images))
+
+
+def forget_what_changed(model: TrainedModel, cases: Mapping[str, Sequence[Path]], output: Path, origin: Origin) -> None:
+    """Cases that were predicted from something else no longer count as written; the record says what comes now."""
+    _target(model, output).forget(case for case in cases if not origin.is_unchanged(case))
+    origin.write()
+
+
+def _target(model: TrainedModel, output: Path) -> PredictionFolder:
+    reader_writer = model.predictor.plans_manager.image_reader_writer_class()
+    return PredictionFolder(output, model.dataset_json["file_ending"], reader_writer)
 
 
 def prediction_settings(
@@ -110,33 +156,26 @@ def predict_cases(
     cases: Mapping[str, Sequence[Path]],
     output: Path,
     how: Mapping[str, Any],
-    continue_prediction: bool = False,
     with_denoising_error: bool = True,
     on_problem: OnProblem = "refuse",
     left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[PredictedCase | LeftOut]:
-    """`predict` with a model that has been read, of some cases.
+    """`predict` with a model that has been read, of those cases that are not there yet.
 
     Args:
         model: from `read_model`.
         cases: the image files of each, in the order of their channels.
         output: folder to write.
         how: from `prediction_settings`.
-        continue_prediction: leave out cases that are there.
         with_denoising_error: measure it, which takes about as long as the prediction.
         on_problem: what to do about a case that fails: end with its error, or `skip` it.
         left_out: what was left out before, for `prediction.json`.
     """
     failed: dict[str, str] = {}
-    plans = model.predictor.plans_manager
-    target = PredictionFolder(output, model.dataset_json["file_ending"], plans.image_reader_writer_class())
-    if continue_prediction:
-        target.check_continues(how)
-    else:
-        target.forget(cases)
-    target.begin(how, plans.plans, model.dataset_json)
+    target = _target(model, output)
+    target.begin(how, model.predictor.plans_manager.plans, model.dataset_json)
     for position, (case, files) in enumerate(cases.items(), start=1):
-        is_new = not (continue_prediction and target.has(case))
+        is_new = not target.has(case)
         if is_new:
             try:
                 with target.new_case(case) as case_files:

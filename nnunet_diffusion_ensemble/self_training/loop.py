@@ -16,6 +16,8 @@ from nnunet_diffusion_ensemble.self_training.table import TABLE, read_table
 from nnunet_diffusion_ensemble.self_training.teacher import Fold, LabelledCases, Teacher
 from nnunet_diffusion_ensemble.self_training.work import Work
 from nnunet_diffusion_ensemble.system.child_processes import Screen
+from nnunet_diffusion_ensemble.system.guard import alone_in
+from nnunet_diffusion_ensemble.system.places import refuse_file
 from nnunet_diffusion_ensemble.training.self_training import SelfTrainingData
 
 PREDICTIONS = "predictions"
@@ -57,10 +59,16 @@ class SelfTrainingRun:
 
         Raises:
             ValueError: the run in the folder has other settings, no image was accepted, or a number is taken.
+            AtWorkError: another process runs in the folder.
         """
+        refuse_file(self.output)
         names = [self.dataset_name(number) for number in self._rounds]
         for name in names:
             refuse_taken_number(name, str(self.output))
+        with alone_in(self.output):
+            return self._run(choices, dry_run)
+
+    def _run(self, choices: Mapping[str, Any], dry_run: bool) -> bool:
         predicted = {"teacher": str(self.teacher.folder), **self.teacher.settings.to_json(), "images": [*self.images]}
         self._state.begin(predicted, {**self.settings.model_dump(exclude={"rounds"}), **choices})
         teacher = self.teacher

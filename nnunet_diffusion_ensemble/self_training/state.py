@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 STATE = "state.json"
 
@@ -54,7 +55,13 @@ class State:
 
     def _read(self) -> dict[str, Any]:
         file = self.folder / STATE
-        return json.loads(file.read_text()) if file.is_file() else {"choices": {}, "selection": {}, "done": []}
+        start: dict[str, Any] = {"choices": {}, "selection": {}, "done": []}
+        if not file.is_file():
+            return start
+        content = read_object(file, NEW_FOLDER)
+        if any(type(content.get(key)) is not type(value) for key, value in start.items()):
+            raise ValueError(f"{file} is damaged: it lacks {', '.join(start)}. {NEW_FOLDER}")
+        return content
 
     def _write(self, content: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -62,6 +69,7 @@ class State:
 
 
 PREDICTED, SELECTED = "predicted", "selected"
+NEW_FOLDER = "Name another folder, or delete that one."
 
 
 def _is_selection(step: str) -> bool:

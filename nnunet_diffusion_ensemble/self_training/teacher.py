@@ -1,6 +1,5 @@
 """The teacher, and the labelled data set that it was trained on."""
 
-import json
 import os
 from copy import deepcopy
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from nnunet_diffusion_ensemble.nnunet.dataset_json import read_dataset_json
 from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case
 from nnunet_diffusion_ensemble.prediction.model import checkpoint_files, read_descriptions
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
-from nnunet_diffusion_ensemble.study.label_orders import SPLITS
+from nnunet_diffusion_ensemble.study.label_orders import SPLITS, read_splits
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Teacher:
 
     def trainer_and_configuration(self) -> tuple[str, str]:
         """The name of its trainer, and e.g. `2d`."""
-        checkpoint = read_checkpoint(self.checkpoints()[0], mapped=True)
+        checkpoint = read_checkpoint(self.checkpoints()[0], mapped=True, trusted=True)
         return checkpoint["trainer_name"], checkpoint["init_args"]["configuration"]
 
 
@@ -106,7 +105,7 @@ class LabelledCases:
         if number == "all":
             return Fold(tuple(sorted(self.files)), tuple(sorted(self.files)))
         file = preprocessed_folder(self.name) / SPLITS
-        splits = json.loads(file.read_text()) if file.is_file() else []
+        splits = read_splits(file) if file.is_file() else []
         if int(number) >= len(splits):
             raise ValueError(
                 f"{file} has {len(splits)} folds, and none of the number {number}: which cases the teacher learned "

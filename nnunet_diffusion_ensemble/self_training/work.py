@@ -11,7 +11,14 @@ from typing import Protocol
 
 from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_VARIABLE, external_folders
 from nnunet_diffusion_ensemble.prediction.model import read_model
-from nnunet_diffusion_ensemble.prediction.predict import PredictedCase, predict_cases, prediction_settings
+from nnunet_diffusion_ensemble.prediction.predict import (
+    PredictedCase,
+    forget_what_changed,
+    origin_of,
+    predict_cases,
+    prediction_settings,
+    stamps_of_model,
+)
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.self_training.dataset import StudentDataset
 from nnunet_diffusion_ensemble.self_training.images import Cases
@@ -60,10 +67,12 @@ class NnunetWork:
     limit: TimeBudget | None = None
 
     def predict(self, teacher: Teacher, cases: Cases, folder: Path) -> None:
+        files = stamps_of_model(teacher.folder, teacher.settings)
         model = read_model(teacher.folder, teacher.settings)
         how = prediction_settings(teacher.folder, teacher.settings)
+        forget_what_changed(model, cases, folder, origin_of(files, cases, folder, how))
         start = monotonic()
-        for case in predict_cases(model, cases, folder, how, continue_prediction=True, with_denoising_error=False):
+        for case in predict_cases(model, cases, folder, how, with_denoising_error=False):
             assert isinstance(case, PredictedCase)  # what cannot be predicted is an error
             text = f"case {case.position}/{case.total}  {bar(case.position, case.total)}"
             self.screen.status(text, monotonic() - start)

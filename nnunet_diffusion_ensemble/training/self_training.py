@@ -104,7 +104,7 @@ class SelfTraining(nnUNetTrainer):
             return
         network = without_wrappers(self.network)
         own = network.state_dict()
-        weights, what = starting_weights(read_checkpoint(file)["network_weights"], own)
+        weights, what = starting_weights(read_checkpoint(file, trusted=True)["network_weights"], own)
         network.load_state_dict({**own, **weights})
         self.print_to_log_file(f"Starts from {what} {file}")
 

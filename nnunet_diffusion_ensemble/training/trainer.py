@@ -1,7 +1,7 @@
 """What all trainers of the package share: settings from the plans, safe checkpoints, seeded noise."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_checkpoint
 from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
+from nnunet_diffusion_ensemble.system.guard import AtWorkError, alone_in
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.training.continuing import (
     EARLIER,
@@ -157,6 +158,25 @@ class DiffusionTrainer(nnUNetTrainer):
             return nullcontext()
         return torch.autocast(self.device.type, getattr(torch, precision))
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process trains or validates this fold until the block ends; of several the first process sees to it.
+
+        If another one does, this process ends with status 2 and says so: nnU-Net's commands would show a stack trace.
+        """
+        with ExitStack() as stack:
+            if self.local_rank == 0:
+                try:
+                    stack.enter_context(alone_in(Path(self.output_folder)))
+                except AtWorkError as error:
+                    self.print_to_log_file(f"Error: {error}")
+                    raise SystemExit(2) from error
+            yield
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        with self.alone():
+            super().perform_actual_validation(save_probabilities)
+
     def on_train_start(self) -> None:
         super().on_train_start()
         if self.local_rank == 0 and not self.disable_checkpointing:
@@ -166,7 +186,7 @@ class DiffusionTrainer(nnUNetTrainer):
                 self.print_to_log_file(f"Of an earlier training, renamed to {EARLIER}...: {', '.join(earlier)}")
 
     def run_training(self) -> None:
-        with telling_what_to_lower(self.memory_settings()):
+        with self.alone(), telling_what_to_lower(self.memory_settings()):
             super().run_training()
 
     def memory_settings(self) -> dict[str, Any]:
@@ -250,7 +270,7 @@ class DiffusionTrainer(nnUNetTrainer):
         file = Path(filename_or_checkpoint)
         if not self.was_initialized:
             self.initialize()
-        checkpoint = read_checkpoint(file)
+        checkpoint = read_checkpoint(file, trusted=True)
         configuration, weights = self.configuration_manager.configuration, self.plain_network.state_dict()
         refuse_foreign_checkpoint(checkpoint, file, type(self).__name__, configuration, weights)
         super().load_checkpoint(str(file))  # again from the file: a dict, which its types allow, it cannot read
