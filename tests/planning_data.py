@@ -8,6 +8,9 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
+from nnunet_diffusion_ensemble.planning import plan as plan_module
+from nnunet_diffusion_ensemble.planning import planner as planner_module
+
 NUM_CASES = 20
 
 
@@ -22,6 +25,8 @@ def make_dataset(
 ) -> str:
     """A raw data set with one real image and a fingerprint as nnU-Net would find it; returns its name."""
     name = "Dataset001_Made"
+    for module in (plan_module, planner_module):  # there is hardly an image to verify
+        monkeypatch.setattr(module, "verify_dataset", lambda *arguments: None)
     for variable in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{variable}", str(root / variable))
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")

@@ -16,7 +16,8 @@ PACKAGE = "nnunet_diffusion_ensemble"
 # From the top floor down; parts of one floor do not know each other.
 FLOORS = (
     ("cli",),
-    ("api", "demo"),
+    ("api", "demo", "distillation", "doctor"),
+    ("self_training",),
     ("report",),
     ("statistics", "study"),
     ("benchmark",),
@@ -25,7 +26,7 @@ FLOORS = (
     ("training",),
     ("planning",),
     ("augmentation", "data", "network"),
-    ("denoiser",),
+    ("denoiser", "images"),
     ("nnunet",),
     ("method",),
     ("system",),

@@ -142,7 +142,7 @@ class LoadedDenoiser:
         """Writes a file to pass on: averaged weights and plans, and nothing of your machine.
 
         Args:
-            output: file to write, whole or not at all.
+            output: file to write, whole or not at all; one named `.safetensors` in that format.
             half: parameters in float16, half the size.
             timestep: instead, the U-Net at this timestep as pretrained weights for nnU-Net's own trainers.
 
@@ -188,15 +188,15 @@ class LoadedDenoiser:
         return [torch.cat(level) for level in zip(*of_batches, strict=True)]
 
 
-def load_denoiser(source: str | Path, device: str | None = None) -> LoadedDenoiser:
+def load_denoiser(source: str | Path, device: str | None = None, trust: bool = False) -> LoadedDenoiser:
     """Loads a pretrained denoiser.
 
     Args:
         source: name of a denoiser that ships with the package (`chest-xray-64`), path of a checkpoint of
             `DiffusionPretrainTrainer` or `DiffusionEnsembleTrainer`, or `LIBRARY:PATH` for a denoiser that another
-            library trained (`diffusers:FOLDER`, `monai:FILE`, `guided_diffusion:FILE`). Checkpoints are pickles: load
-            only those of people you trust.
+            library trained (`diffusers:FOLDER`, `monai:FILE`, `guided_diffusion:FILE`).
         device: `cuda`, `cuda:1`, `cpu` or `mps`; None is CUDA where it is there, else the CPU.
+        trust: run code of a checkpoint if it cannot be read without, as nnU-Net does; ours and nnU-Net's can.
 
     Raises:
         FileNotFoundError: there is no such file or shipped denoiser; the message names those that ship.
@@ -210,7 +210,7 @@ def load_denoiser(source: str | Path, device: str | None = None) -> LoadedDenois
 
         foreign = read_foreign(str(source))
         return LoadedDenoiser(str(source), _frozen(foreign.module(), where), foreign.native_size, None)
-    pretrained = read_pretrained(denoiser_file(str(source)))
+    pretrained = read_pretrained(denoiser_file(str(source)), trust)
     pretrained.refuse_untrained()
     return LoadedDenoiser(str(source), _frozen(pretrained.module(), where), pretrained.patch_size, pretrained)
 

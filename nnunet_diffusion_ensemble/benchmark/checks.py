@@ -10,12 +10,12 @@ from nnunet_diffusion_ensemble.benchmark.models import Run, check_models
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse
 from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress, Report
-from nnunet_diffusion_ensemble.benchmark.records import as_written, read_record, write_record
 from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 from nnunet_diffusion_ensemble.evaluation import cases as evaluation
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
+from nnunet_diffusion_ensemble.system.records import as_written, read_record, write_record
 
 CHECKED = "checked.json"
 FIXED = ("unit", "nsd_tolerance", "mirroring", "tile_step_size", "timesteps")

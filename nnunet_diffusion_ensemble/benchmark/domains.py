@@ -1,26 +1,24 @@
 """The test cases of a domain: images and references found by name, read once, and compared before any is predicted."""
 
-import contextlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_diffusion_ensemble.benchmark.problems import Problem
-from nnunet_diffusion_ensemble.benchmark.records import stamps
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
+from nnunet_diffusion_ensemble.images.labels import allowed_values, pair_problem, value_problem
+from nnunet_diffusion_ensemble.images.reading import ImageError, read_images, read_segmentation, refuse_other_channels
 from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case, naming_problem, number_of_channels
 from nnunet_diffusion_ensemble.system.messages import in_one_line
+from nnunet_diffusion_ensemble.system.records import stamps
 from nnunet_diffusion_ensemble.system.workers import map_in_order
 
-SPACING_TOLERANCE = 1e-3  # relative; half a pixel in 500
-SHOWN_VALUES = 10
+SHOWN_PATIENTS = 10
 CASE, PATIENT = "case", "patient"
 
 
@@ -87,7 +85,7 @@ class Expected:
     @property
     def values(self) -> list[int]:
         """Those that a reference may hold."""
-        return sorted(set(np.hstack([*self.dataset_json["labels"].values()]).astype(int).tolist()))
+        return allowed_values(self.dataset_json)
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ def _find_cases(domain: DomainSpec, ending: str) -> tuple[list[DomainCase], dict
         if file.is_file()
     }
     patients = _read_patients(domain.patients) if domain.patients else {case: case for case in images}
-    problems = {file.name: f"{file} is not named CASE_0000{ending}" for file in others if file.name.endswith(ending)}
+    problems = {file.name: f"{file} is not named CASE_0000{ending}" for file in others if _is_meant(file, ending)}
     if domain.cases is not None:
         problems = {name: f"is not in {domain.images}" for name in domain.cases if name not in images}
         images = {name: files for name, files in images.items() if name in domain.cases}
@@ -175,6 +173,11 @@ def _find_cases(domain: DomainSpec, ending: str) -> tuple[list[DomainCase], dict
     return cases, problems
 
 
+def _is_meant(file: Path, ending: str) -> bool:
+    """Whether a file with another name was to be an image: by its ending, or because it is a link to nowhere."""
+    return file.name.lower().endswith(ending.lower()) or (file.is_symlink() and not file.exists())
+
+
 def _read_patients(file: Path) -> dict[str, str]:
     """The patient of each case."""
     if not file.is_file():
@@ -191,7 +194,7 @@ def _read_patients(file: Path) -> dict[str, str]:
     pairs = table[[CASE, PATIENT]].drop_duplicates()
     twice = pairs[CASE][pairs[CASE].duplicated()].tolist()
     if twice:
-        raise ValueError(f"{file} names several patients of one case: {', '.join(twice[:SHOWN_VALUES])}.")
+        raise ValueError(f"{file} names several patients of one case: {', '.join(twice[:SHOWN_PATIENTS])}.")
     return dict(zip(pairs[CASE], pairs[PATIENT], strict=True))
 
 
@@ -206,54 +209,15 @@ def _why_empty(domain: DomainSpec, ending: str) -> str:
 def _check_case(case: DomainCase, expected: Expected) -> str:
     """What is wrong with the content of a case's files; empty if nothing is."""
     try:
-        image, image_properties = _read(expected.reader_writer.read_images, tuple(map(str, case.images)))
-        reference, reference_properties = _read(expected.reader_writer.read_seg, str(case.reference))
-    except ValueError as error:
-        return str(error)
-    names = ", ".join(file.name for file in case.images)
-    if len(image) != expected.num_channels:
-        return f"{names}: {len(image)} channel(s), the models were trained on {expected.num_channels}"
-    if len(reference) != 1:
-        return f"reference {case.reference.name} has {len(reference)} channels, e.g. colours; a label map has one"
-    if image.shape[1:] != reference.shape[1:]:
-        return f"the reference {case.reference.name} is {_size(reference)} pixels, the image {_size(image)}"
-    of_reference, of_image = _spacing(reference_properties), _spacing(image_properties)
-    if expected.with_spacing and not np.allclose(of_reference, of_image, rtol=SPACING_TOLERANCE, atol=0):
-        return (
-            f"the reference {case.reference.name} has the spacing {_shown(of_reference)}, the image {_shown(of_image)}"
+        image, image_properties = read_images(expected.reader_writer, case.images)
+        refuse_other_channels(
+            image, case.images, expected.num_channels, f"the models were trained on {expected.num_channels}"
         )
-    return _value_problem(case.reference, reference, expected.values)
-
-
-def _read(read: Callable[[Any], tuple[np.ndarray, dict]], files: Any) -> tuple[np.ndarray, dict]:
-    """Names the files if they cannot be read. nnU-Net's readers raise errors of any kind, after printing about them."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return read(files)
-    except Exception as error:
-        names = files if isinstance(files, str) else ", ".join(files)
-        raise ValueError(f"{names} cannot be read ({in_one_line(error)})") from error
-
-
-def _size(image: np.ndarray) -> str:
-    shape = image.shape[2:] if image.shape[1] == 1 else image.shape[1:]
-    return " x ".join(map(str, shape))
-
-
-def _spacing(properties: Mapping[str, Any]) -> Sequence[float]:
-    return tuple(map(float, properties["spacing"]))
-
-
-def _shown(spacing: Sequence[float]) -> str:
-    return " x ".join(f"{value:g}" for value in spacing)
-
-
-def _value_problem(file: Path, reference: np.ndarray, allowed: Sequence[int]) -> str:
-    values = np.unique(reference)
-    if np.isin(values, allowed).all():
-        return ""
-    found = ", ".join(f"{value:g}" for value in values[:SHOWN_VALUES]) + (", ..." if len(values) > SHOWN_VALUES else "")
-    return (
-        f"values {found} in the reference {file.name}; allowed are {', '.join(map(str, allowed))}, as in the models' "
-        "dataset.json. Convert the masks, e.g. with nnunet-diffusion convert"
+        reference, properties = read_segmentation(expected.reader_writer, case.reference)
+    except ImageError as error:
+        return str(error)
+    differs = pair_problem(
+        reference, properties, image, image_properties, case.images[0], with_lengths=expected.with_spacing
     )
+    problem = differs or value_problem(reference, expected.values)
+    return problem and f"the reference {case.reference} {problem}"

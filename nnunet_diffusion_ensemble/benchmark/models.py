@@ -13,13 +13,11 @@ from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import (
     check_model,
-    checkpoint_files,
+    model_files,
     read_descriptions,
 )
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.messages import in_one_line
-
-NEEDED = ("labels", "file_ending")  # in dataset.json, besides the channels
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,7 @@ class Run:
     @property
     def files(self) -> list[Path]:
         """All that its predictions depend on."""
-        descriptions = [self.model.folder / name for name in ("plans.json", "dataset.json")]
-        return descriptions + checkpoint_files(self.model.folder, self.settings)
+        return model_files(self.model.folder, self.settings)
 
     def reader_writer(self) -> BaseReaderWriter:
         """nnU-Net's reader and writer of images, a new one."""
@@ -82,9 +79,6 @@ def check_models(spec: BenchmarkSpec) -> tuple[list[Run], list[Problem]]:
 def _checked(model: ModelSpec, seed: int, settings: PredictionSettings) -> Run | Problem:
     try:
         plans, dataset_json = read_descriptions(model.folder)
-        missing = [key for key in NEEDED if key not in dataset_json]
-        if missing:
-            raise ValueError(f"{model.folder / 'dataset.json'} lacks {', '.join(missing)}.")
         check_model(model.folder, settings)
         run = Run(model, seed, settings, plans, dataset_json)
         PredictionFolder(Path(), dataset_json["file_ending"], run.reader_writer())

@@ -11,7 +11,6 @@ from typing import Any
 
 from nnunet_diffusion_ensemble.benchmark.domains import Domain
 from nnunet_diffusion_ensemble.benchmark.models import Run
-from nnunet_diffusion_ensemble.benchmark.records import as_written, read_record, stamps, what_changed, write_record
 from nnunet_diffusion_ensemble.benchmark.results import (
     CALIBRATION,
     CALIBRATION_COLUMNS,
@@ -21,17 +20,18 @@ from nnunet_diffusion_ensemble.benchmark.results import (
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.evaluation.calibration import Reliability
-from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, FailedCase, evaluate_folder
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.summary import write_summary
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel
-from nnunet_diffusion_ensemble.prediction.predict import predict_cases, prediction_settings
+from nnunet_diffusion_ensemble.prediction.origin import IMAGES, PREDICTED_FROM, Origin, described
+from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict_cases, prediction_settings
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.records import as_written, checksums, read_record, stamps, write_record
 
-PREDICTED_FROM, EVALUATED_FROM = "predicted_from.json", "evaluated_from.json"
+EVALUATED_FROM, FAILED, TABLES = "evaluated_from.json", "failed_cases.json", "tables"
 SUMMARY = "summary.json"
-IMAGES = "images"
 
 Row = Mapping[str, Any]
 
@@ -58,9 +58,25 @@ class Pair:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its tables are there, made from what is there now."""
-        tables = (self.folder / RESULTS, self.folder / CALIBRATION, self.prediction / SUMMARY)
-        return self.evaluated_from == read_record(self.folder / EVALUATED_FROM) and all(map(Path.is_file, tables))
+        """Whether its tables are there, made from what is there now, with all cases."""
+        return self.has_tables and not self.failed
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether its tables are there as they were written, made from what is there now; cases may have failed."""
+        record = read_record(self.folder / EVALUATED_FROM)
+        if record is None or not all(map(Path.is_file, self._tables)):
+            return False
+        return record == {**self.evaluated_from, TABLES: checksums(self._tables)}
+
+    @property
+    def _tables(self) -> tuple[Path, ...]:
+        return self.folder / RESULTS, self.folder / CALIBRATION, self.prediction / SUMMARY
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Cases that could not be predicted or evaluated when that was last tried, and why."""
+        return read_record(self.folder / FAILED) or {}
 
     @cached_property
     def predicted_from(self) -> dict[str, Any]:
@@ -68,7 +84,7 @@ class Pair:
         folder = self.run.model.folder
         settings = prediction_settings(folder, self.run.settings)
         images = {name: case.image_stamps for name, case in self.domain.cases.items()}
-        return as_written({"model": stamps(self.run.files, folder), "settings": settings, IMAGES: images})
+        return described(stamps(self.run.files, folder), settings, images)
 
     @cached_property
     def evaluated_from(self) -> dict[str, Any]:
@@ -90,30 +106,26 @@ class Pair:
             "domain": self.domain.spec.name,
         }
 
+    @property
+    def _origin(self) -> Origin:
+        return Origin(self.folder / PREDICTED_FROM, self.predicted_from)
+
     def num_predicted(self) -> int:
         """How many cases need not be predicted again."""
-        before, now = read_record(self.folder / PREDICTED_FROM) or {}, dict(self.predicted_from)
-        images_before, images = before.pop(IMAGES, {}), now.pop(IMAGES)
-        if before != now:
-            return 0
-        return sum(images_before.get(name) == images[name] and self._target.has(name) for name in images)
+        origin = self._origin
+        return sum(origin.is_unchanged(name) and self._target.has(name) for name in self.domain.cases)
 
     def forget_what_changed(self) -> str:
         """Removes predictions that were made from something else, and tells why; nothing if there are none."""
-        file, now = self.folder / PREDICTED_FROM, dict(self.predicted_from)
-        before = read_record(file) or {}
-        images_before, images = before.pop(IMAGES, {}), now.pop(IMAGES)
-        why = ""
-        if before != now:
-            file.unlink(missing_ok=True)  # first: what is left if this is interrupted must not count
+        origin, why = self._origin, ""
+        if origin.difference:
+            origin.file.unlink(missing_ok=True)  # first: what is left if this is interrupted must not count
             if self.prediction.exists():
-                known = f"changed: {what_changed(before, now)}" if before else "no record says from what it was made"
-                why = f"predicted anew, {known}"
+                why = f"predicted anew, {origin.difference}"
                 shutil.rmtree(self.prediction)
-            images_before = {}
-        changed = [name for name in images if name in images_before and images_before[name] != images[name]]
+        changed = [] if origin.difference else origin.changed_images
         self._target.forget(changed)
-        write_record(file, now | {IMAGES: images_before | images})
+        origin.write()
         return why or (f"predicted anew, images changed: {', '.join(changed)}" if changed else "")
 
     @property
@@ -121,22 +133,46 @@ class Pair:
         return PredictionFolder(self.prediction, self.run.dataset_json["file_ending"], self.run.reader_writer())
 
     def predict(self, model: TrainedModel) -> Iterator[str]:
-        """Predicts the cases that are missing; yields their names, and of others as well."""
+        """Predicts the cases that are missing; yields their names, and of others as well.
+
+        Cases that fail are noted in `failed`, if the specification says `skip`.
+        """
         cases = {name: case.images for name, case in self.domain.cases.items()}
-        how = self.predicted_from["settings"]
-        for case in predict_cases(model, cases, self.prediction, how, True, with_denoising_error=False):
-            yield case.scores.case
+        how, failed = self.predicted_from["settings"], dict[str, str]()
+        (self.folder / FAILED).unlink(missing_ok=True)
+        for case in predict_cases(model, cases, self.prediction, how, False, self.spec.on_problem):
+            if isinstance(case, LeftOut):
+                failed[case.name] = case.problem
+            yield case.name if isinstance(case, LeftOut) else case.scores.case
+        self._note_failed(failed)
+
+    def _note_failed(self, failed: Mapping[str, str]) -> None:
+        if failed:
+            write_record(self.folder / FAILED, failed)
 
     def evaluate(self) -> Iterator[str]:
-        """Evaluates all cases and writes the tables; yields the cases' names."""
+        """Evaluates all cases but the failed ones and writes the tables; yields the cases' names.
+
+        Raises:
+            ValueError: all have failed.
+        """
         (self.folder / EVALUATED_FROM).unlink(missing_ok=True)
-        references = {name: case.reference for name, case in self.domain.cases.items()}
+        failed = self.failed
+        references = {name: case.reference for name, case in self.domain.cases.items() if name not in failed}
+        if not references:
+            raise ValueError(f"none of {len(failed)} case(s) could be predicted: {next(iter(failed.values()))}")
         settings = EvaluationSettings(**{name: getattr(self.spec, name) for name in EvaluationSettings.model_fields})
         dataset_json, reader_writer = self.run.dataset_json, self.run.reader_writer()
         evaluated: list[EvaluatedCase] = []
         sums: dict[str, Reliability] = {}
         with _table(self.folder / RESULTS, RESULT_COLUMNS) as write:
-            for case in evaluate_folder(self.prediction, references, dataset_json, reader_writer, settings):
+            for case in evaluate_folder(
+                self.prediction, references, dataset_json, reader_writer, settings, self.spec.on_problem
+            ):
+                if isinstance(case, FailedCase):
+                    failed[case.case] = case.problem
+                    yield case.case
+                    continue
                 write(self._scores(case))
                 for label, part in case.reliability.items():
                     sums[label] = sums.get(label, Reliability()) + part
@@ -144,8 +180,11 @@ class Pair:
                 yield case.case
         with _table(self.folder / CALIBRATION, CALIBRATION_COLUMNS) as write:
             write({**self._row, "label": label, **row} for label, part in sums.items() for row in part.rows())
+        if not evaluated:
+            raise ValueError(f"none of {len(failed)} case(s) could be evaluated: {next(iter(failed.values()))}")
+        self._note_failed(failed)
         write_summary(self.prediction / SUMMARY, evaluated)
-        write_record(self.folder / EVALUATED_FROM, self.evaluated_from)
+        write_record(self.folder / EVALUATED_FROM, {**self.evaluated_from, TABLES: checksums(self._tables)})
 
     def _scores(self, case: EvaluatedCase) -> Iterator[Row]:
         start = {**self._row, "case": case.case, "patient": self.domain.cases[case.case].patient}

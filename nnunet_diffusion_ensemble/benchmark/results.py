@@ -15,6 +15,8 @@ import pandas as pd
 
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec, as_name
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
+from nnunet_diffusion_ensemble.system.messages import in_one_line
+from nnunet_diffusion_ensemble.system.places import refuse_file
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
 STUDY = "few_label.txt"
@@ -26,6 +28,8 @@ RESULT_COLUMNS = (*RUN_COLUMNS, "case", "patient", "timestep", "label", "metric"
 # many have the label.
 CALIBRATION_COLUMNS = (*RUN_COLUMNS, "label", "bin_lower", "bin_upper", "pixels", "probability_sum", "positives")
 PROBLEM_COLUMNS = ("model", "domain", "case", "problem", "action")  # model is empty if it concerns all of them
+COLUMNS = {RESULTS: RESULT_COLUMNS, CALIBRATION: CALIBRATION_COLUMNS, PROBLEMS: PROBLEM_COLUMNS}
+AGAIN = "`nnunet-diffusion benchmark` writes it again."
 TYPES = {"model": "string", "labelled_cases": "Int64", "seed": "int64", "domain": "string", "case": "string"}
 TYPES |= {"patient": "string", "timestep": "Int64", "label": "string", "metric": "string", "value": "float64"}
 
@@ -86,13 +90,32 @@ def read_table(file: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: it is not there.
+        ValueError: it is truncated, or no such table.
     """
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"There is no {file}: name the output folder of a finished `nnunet-diffusion benchmark`."
-        )
+    _check_table(file)
     types = {**TYPES, "problem": "string", "action": "string"}
-    return pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])  # a hospital may be called NA
+    try:
+        table = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])  # a hospital may be called NA
+    except ValueError as error:  # pandas' and numpy's
+        raise ValueError(f"{file} cannot be read as a table ({in_one_line(error)}). {AGAIN}") from error
+    if missing := [column for column in COLUMNS[file.name] if column not in table]:
+        raise ValueError(f"{file} lacks the column(s) {', '.join(missing)}. {AGAIN}")
+    return table
+
+
+def _check_table(file: Path) -> None:
+    """That it is whole: all tables end with the end of a line."""
+    refuse_file(file.parent)
+    if not file.is_file():
+        what = f"{file} is a folder, not a file." if file.is_dir() else f"There is no {file}."
+        raise FileNotFoundError(f"{what} Name the output folder of a finished `nnunet-diffusion benchmark`.")
+    with file.open("rb") as stream:
+        size = stream.seek(0, 2)
+        if size == 0:
+            raise ValueError(f"{file} is empty. {AGAIN}")
+        stream.seek(-1, 2)
+        if stream.read(1) != b"\n":
+            raise ValueError(f"{file} is truncated: its last line has no end. {AGAIN}")
 
 
 def read_results(folder: Path) -> BenchmarkResults:
@@ -108,4 +131,11 @@ def read_results(folder: Path) -> BenchmarkResults:
     place = ResultFolder(Path(folder))
     results = read_table(place.results_file)
     calibration, problems = read_table(place.calibration_file), read_table(place.problems_file)
-    return BenchmarkResults(place, read_spec(place.spec_file), results, calibration, problems)
+    spec = read_spec(place.spec_file)
+    for what, parts in (("model", spec.models), ("domain", spec.domains)):
+        others = set(results[what].dropna()) - {part.name for part in parts}
+        if others:
+            raise ValueError(
+                f"{place.results_file} has results of {', '.join(sorted(others))}, which {SPEC} does not name. {AGAIN}"
+            )
+    return BenchmarkResults(place, spec, results, calibration, problems)

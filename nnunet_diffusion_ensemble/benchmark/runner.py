@@ -3,11 +3,8 @@
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from nnunet_diffusion_ensemble.benchmark.checks import check_benchmark
 from nnunet_diffusion_ensemble.benchmark.models import where
@@ -19,9 +16,9 @@ from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.guard import alone_in, if_free
 from nnunet_diffusion_ensemble.system.messages import in_one_line
 
-LOCK = ".lock"
 WAIT_SECONDS = 2.0
 
 
@@ -44,17 +41,17 @@ def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
         RuntimeError: a prediction fails, if the specification says `refuse`; or nothing can be tested.
     """
     output = ResultFolder(spec.output)
-    with _alone(output.folder):
+    with alone_in(output.folder, wait=True):
         checked = check_benchmark(spec, report)
         if not output.spec_file.is_file():
             write_spec(spec, output.spec_file)
     work = _Work(spec, report, checked.pairs(spec))
     work.finish_all()
-    pairs = [pair for group in work.groups for pair in group if pair.is_finished]
-    problems = checked.problems + work.failures
+    pairs = [pair for group in work.groups for pair in group if pair.has_tables]
+    problems = checked.problems + work.failures + [problem for pair in pairs for problem in _failed_cases(pair)]
     if not pairs:
         refuse(problems, "Nothing could be tested")
-    with _alone(output.folder):
+    with alone_in(output.folder, wait=True):
         _join(output.results_file, [pair.folder / RESULTS for pair in pairs])
         _join(output.calibration_file, [pair.folder / CALIBRATION for pair in pairs])
         write_problems(output.problems_file, problems)
@@ -68,7 +65,7 @@ def work_to_do(spec: BenchmarkSpec, report: Report = silent) -> Iterator[str]:
     Raises:
         ValueError: as `run_benchmark`.
     """
-    with _alone(spec.output):
+    with alone_in(spec.output, wait=True):
         checked = check_benchmark(spec, report)
     for pair in (pair for group in checked.pairs(spec) for pair in group):
         total = len(pair.domain.cases)
@@ -76,6 +73,14 @@ def work_to_do(spec: BenchmarkSpec, report: Report = silent) -> Iterator[str]:
         yield f"{pair.title}: {state}"
     for problem in checked.problems:
         yield f"{problem.action}: {problem}"
+
+
+def _failed_cases(pair: Pair) -> Iterator[Problem]:
+    """Each case of a pair that was left out of its tables."""
+    for case, text in pair.failed.items():
+        yield Problem(
+            f"{where(pair.run.model, pair.run.seed)}: {text}", pair.run.model.name, pair.domain.spec.name, case
+        )
 
 
 @dataclass
@@ -98,7 +103,7 @@ class _Work:
         while waiting:
             busy = []
             for group in waiting:
-                with _lock(group[0].folder.parent) as is_free:
+                with if_free(alone_in(group[0].folder.parent)) as is_free:
                     if is_free:
                         self._finish(group)
                     else:
@@ -127,6 +132,8 @@ class _Work:
         for step, cases in (("predicting", pair.predict(model)), ("evaluating", pair.evaluate())):
             for done, _ in enumerate(cases, start=1):
                 self._tell(step, pair.title, done, total)
+        for problem in _failed_cases(pair):
+            self._tell("evaluating", pair.title, total, total, note=f"{problem.action}: {problem}")
 
     def _fail(self, pair: Pair, error: Exception) -> None:
         if self.spec.on_problem == "refuse":
@@ -141,27 +148,6 @@ class _Work:
 
     def _tell(self, step: str, what: str, done: int = 0, total: int = 0, note: str = "") -> None:
         self.report(BenchmarkProgress(step, what, done, total, self.num_done, self.num_pairs, note))
-
-
-def _alone(folder: Path) -> FileLock:
-    """Waits until no other process changes what lies in a folder for all of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / LOCK)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Whether nobody else works in a folder; then nobody will until the block ends, or the process dies."""
-    lock = _alone(folder)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def _join(file: Path, tables: Sequence[Path]) -> None:

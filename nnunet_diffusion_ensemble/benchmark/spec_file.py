@@ -121,6 +121,8 @@ def _read_yaml(file: Path) -> tuple[Any, Places, list[Mistake]]:
         text = " ".join(filter(None, (error.context, error.problem)))
         where = f" line {mark.line + 1}, column {mark.column + 1}:" if mark else ""
         raise ValueError(f"{file} is not YAML.{where} {text}. Mind indentation, quotes and tabs.") from error
+    except RecursionError as error:
+        raise ValueError(f"{file} is nested too deep: {EXAMPLE}.") from error
     except (yaml.YAMLError, ValueError) as error:  # the latter of dates that there are not, and of other encodings
         raise ValueError(f"{file} is not YAML in UTF-8: {' '.join(str(error).split())}.") from error
     return data, places, found

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_diffusion_ensemble.cli.argument_types import positive
+
 HELP = "turn folders of PNGs into an nnU-Net data set"
 
 
@@ -16,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", nargs="+", metavar="NAME=VALUE", help="values in the masks, e.g. lung=255")
     parser.add_argument("--unlabelled", type=Path, nargs="+", default=[], help="folders of images without masks")
     parser.add_argument("--test-images", type=Path, help="folder of images for imagesTs")
-    parser.add_argument("--resize", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="new size in pixels")
+    parser.add_argument("--resize", type=positive, nargs=2, metavar=("HEIGHT", "WIDTH"), help="new size in pixels")
     parser.add_argument("--channel-name", help="name in dataset.json; decides nnU-Net's normalisation")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set of this name")
 
@@ -44,10 +46,12 @@ def run(args: argparse.Namespace) -> int:
 def _named_values(pairs: Sequence[str] | None) -> dict[str, int] | None:
     if not pairs:
         return None
-    values = {}
+    values: dict[str, int] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not value.isdigit():
             raise ValueError(f"--labels takes NAME=VALUE with the value in the masks, e.g. lung=255; got {pair!r}.")
+        if name in values:
+            raise ValueError(f"--labels names {name} twice, as {values[name]} and {value}. Give each label one value.")
         values[name] = int(value)
     return values

@@ -58,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     )
     from nnunet_diffusion_ensemble.system.atomic import write_text
     from nnunet_diffusion_ensemble.system.child_processes import Screen
+    from nnunet_diffusion_ensemble.system.guard import alone_in
+    from nnunet_diffusion_ensemble.system.places import refuse_file
 
+    refuse_file(args.output)
     PredictionSettings(device=args.device)  # refuses one that is not there
     dataset = LabelledDataset.find(args.dataset)
     rivals = read_rivals(args.trainers, args.plans_name)
@@ -74,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return 0
     add_folds(dataset, labels, orders)
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_text(args.output / ORDERS, json.dumps(orders.to_json(), indent=2))
+    with alone_in(args.output, wait=True):  # several parts may begin at once
+        write_text(args.output / ORDERS, json.dumps(orders.to_json(), indent=2))
     _train(part, args, screen)
     if to_do := study.to_do():
         screen.say(f"{len(to_do)} training(s) elsewhere are not done yet. Run this again when they are.")
@@ -83,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
         screen.say("All trained. There is nothing to test on: use --benchmark, or --hold-out.")
     else:
         output = cli_benchmark.run_and_show(spec)
-        write_text(output.study_file, args.command_line)
+        with alone_in(output.folder, wait=True):
+            write_text(output.study_file, args.command_line)
     return 0
 
 

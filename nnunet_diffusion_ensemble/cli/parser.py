@@ -10,6 +10,8 @@ from nnunet_diffusion_ensemble.cli import (
     benchmark,
     convert,
     demo,
+    distil,
+    doctor,
     export,
     few_label,
     plan,
@@ -18,8 +20,10 @@ from nnunet_diffusion_ensemble.cli import (
     register,
     report,
     sample,
+    self_train,
     train,
 )
+from nnunet_diffusion_ensemble.cli.errors import told
 from nnunet_diffusion_ensemble.system.child_processes import INTERRUPTED
 
 COMMANDS = {
@@ -31,12 +35,14 @@ COMMANDS = {
     "predict": predict,
     "sample": sample,
     "export": export,
+    "self-train": self_train,
+    "distil": distil,
     "benchmark": benchmark,
     "report": report,
     "few-label": few_label,
     "demo": demo,
+    "doctor": doctor,
 }
-USER_ERRORS = (ValueError, OSError, RuntimeError)  # nnU-Net's are the last
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,15 +58,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; a user's mistake ends with its message and exit status 2, Ctrl-C with 130."""
+    """Runs one subcommand; a user's mistake ends with its message and exit status 2, ours with 3, Ctrl-C with 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
     args = build_parser().parse_args(arguments)
     args.command_line = shlex.join(["nnunet-diffusion", *arguments])  # for what is written to say how it was made
     try:
         return args.run(args)
-    except USER_ERRORS as error:
-        print(f"nnunet-diffusion: error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("nnunet-diffusion: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        text, status = told(error)
+        print(f"nnunet-diffusion: error: {text}", file=sys.stderr)
+        return status

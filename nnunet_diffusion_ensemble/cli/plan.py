@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments
+from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments, add_no_verify
 from nnunet_diffusion_ensemble.method.keys import Key, keys
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 
@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_arguments(parser)
     _add_options(parser, PLANNING_OPTIONS, {key.path: key for key in keys(PlanningOptions)})
     parser.add_argument("--clean", action="store_true", help="extract the fingerprint anew")
+    add_no_verify(parser)
     parser.add_argument("--unlabelled", action="store_true", help="the data set has only imagesUn: plan a pretraining")
     parser.add_argument(
         "--denoiser", help=f"plan for the use of a pretrained denoiser: {DENOISER_HELP}, or LIBRARY:PATH"
@@ -77,7 +78,16 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.planning.plan import plan
 
     options = PlanningOptions(**_given(args, PLANNING_OPTIONS), method=_method_changes(args))
-    name = plan(args.dataset, options, args.plans_name, args.num_processes, args.clean, args.unlabelled, args.denoiser)
+    name = plan(
+        args.dataset,
+        options,
+        args.plans_name,
+        args.num_processes,
+        args.clean,
+        args.unlabelled,
+        args.denoiser,
+        not args.no_verify,
+    )
     print(f"\nPlanned. Next: nnunet-diffusion preprocess -d {args.dataset} -c CONFIGURATION -p {name}")
     return 0
 

@@ -2,6 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
+
+from nnunet_diffusion_ensemble.cli.argument_types import fold
 
 HELP = "nnU-Net's prediction with probability, entropy, timesteps, a score for unusual images"
 
@@ -10,55 +16,80 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand."""
     parser.add_argument("-i", type=Path, required=True, metavar="IMAGES", help="folder of images (CASE_0000.png, ...)")
     parser.add_argument("-o", type=Path, required=True, metavar="OUTPUT", help="folder to write")
-    model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("-m", type=Path, metavar="MODEL_FOLDER", help="folder of the trained model, or:")
-    model.add_argument("-d", metavar="DATASET", help="number or name of the data set it was trained on")
-    parser.add_argument("-c", metavar="CONFIGURATION", help="with -d: e.g. 2d")
-    parser.add_argument("-tr", default="DiffusionEnsembleTrainer", metavar="TRAINER", help="with -d: %(default)s")
-    parser.add_argument("-p", default="nnUNetDiffusionEnsemblePlans", metavar="PLANS", help="with -d: %(default)s")
-    parser.add_argument("-f", nargs="+", default=[0, 1, 2, 3, 4], type=_fold, metavar="FOLD", help="folds (0 1 2 3 4)")
-    parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (%(default)s)")
-    parser.add_argument("-step_size", type=float, default=0.5, metavar="SHARE", help="between tiles (0.5)")
-    parser.add_argument("--disable_tta", action="store_true", help="no mirroring")
+    add_model_arguments(parser)
     parser.add_argument("--continue_prediction", "--c", action="store_true", help="leave out cases that are there")
-    parser.add_argument("-device", default="cuda", help="cuda, cpu or mps (cuda)")
+    parser.add_argument(
+        "--on-problem",
+        choices=("refuse", "skip"),
+        default="refuse",
+        help="about images that cannot be predicted: predict none, or leave them out and count them (%(default)s)",
+    )
     parser.add_argument(
         "--denoiser",
         help="measure the denoising error of this pretrained denoiser: checkpoint, or name of a shipped one",
     )
 
 
-def _fold(text: str) -> int | str:
-    if text != "all" and not text.isdigit():
-        raise argparse.ArgumentTypeError(f"must be a number or all, got {text}")
-    return text if text == "all" else int(text)
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name a trained model, and how it predicts."""
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("-m", type=Path, metavar="MODEL_FOLDER", help="folder of the trained model, or:")
+    model.add_argument("-d", metavar="DATASET", help="number or name of the data set it was trained on")
+    parser.add_argument("-c", metavar="CONFIGURATION", help="with -d: e.g. 2d")
+    parser.add_argument("-tr", default="DiffusionEnsembleTrainer", metavar="TRAINER", help="with -d: %(default)s")
+    parser.add_argument("-p", default="nnUNetDiffusionEnsemblePlans", metavar="PLANS", help="with -d: %(default)s")
+    parser.add_argument("-f", nargs="+", default=[0, 1, 2, 3, 4], type=fold, metavar="FOLD", help="folds (0 1 2 3 4)")
+    parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (%(default)s)")
+    parser.add_argument("-step_size", type=float, default=0.5, metavar="SHARE", help="between tiles (0.5)")
+    parser.add_argument("--disable_tta", action="store_true", help="no mirroring")
+    parser.add_argument("-device", default="cuda", help="cuda, cpu or mps (cuda)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Predicts, with a line for each case."""
-    from nnunet_diffusion_ensemble.prediction.folder import TABLE
-    from nnunet_diffusion_ensemble.prediction.predict import predict
+    from nnunet_diffusion_ensemble.prediction.folder import SETTINGS, TABLE
+    from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict
+
+    settings, model = prediction_settings(args), model_folder(args)
+    left_out = num_cases = 0
+    for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction, args.on_problem):
+        if isinstance(case, LeftOut):
+            print(f"{'Left out' if case.is_problem else 'Not looked at'}: {case}", flush=True)
+            left_out += case.is_problem
+            continue
+        num_cases += 1
+        values = (("entropy", case.scores.entropy), ("denoising error", case.scores.denoising_error))
+        known = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
+        print(f"{case.position}/{case.total} {case.scores.case}: {known if case.is_new else 'is there'}", flush=True)
+    print(f"Wrote {args.o / TABLE}")
+    if left_out:
+        print(f"Predicted {num_cases} case(s), left out {left_out}: see {args.o / SETTINGS}")
+    return 0
+
+
+def prediction_settings(args: argparse.Namespace) -> "PredictionSettings":
+    """How the options of `add_model_arguments` say to predict; ValueError says what is wrong with them."""
     from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
-    settings = PredictionSettings(
+    return PredictionSettings(
         folds=tuple(args.f),
         checkpoint_name=args.chk,
         tile_step_size=args.step_size,
         use_mirroring=not args.disable_tta,
         device=args.device,
     )
-    model = args.m or _model_folder(args)
-    for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction):
-        values = (("entropy", case.scores.entropy), ("denoising error", case.scores.denoising_error))
-        known = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
-        print(f"{case.position}/{case.total} {case.scores.case}: {known if case.is_new else 'is there'}", flush=True)
-    print(f"Wrote {args.o / TABLE}")
-    return 0
 
 
-def _model_folder(args: argparse.Namespace) -> Path:
+def model_folder(args: argparse.Namespace) -> Path:
+    """The folder that the options name.
+
+    Raises:
+        ValueError: a data set without a configuration.
+    """
     from nnunetv2.utilities.file_path_utilities import get_output_folder
 
+    if args.m is not None:
+        return args.m
     if args.c is None:
         raise ValueError("With -d, name the configuration as well: -c 2d, -c 3d_fullres, ...")
     return Path(get_output_folder(args.d, args.tr, args.p, args.c))

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from nnunet_diffusion_ensemble.cli.argument_types import not_negative
+from nnunet_diffusion_ensemble.cli.argument_types import fold
 
 if TYPE_CHECKING:
     from nnunet_diffusion_ensemble.study.timed_training import TimeBudget
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand, those of `nnUNetv2_train` under its names."""
     parser.add_argument("dataset", help="number or name of the data set")
     parser.add_argument("configuration", help="e.g. 2d, 3d_fullres")
-    parser.add_argument("fold", type=not_negative, help="of splits_final.json")
+    parser.add_argument("fold", type=fold, help="of splits_final.json, or all")
     parser.add_argument("-tr", default="DiffusionEnsembleTrainer", metavar="TRAINER", help="%(default)s")
     parser.add_argument("-p", default="nnUNetDiffusionEnsemblePlans", metavar="PLANS", help="%(default)s")
     parser.add_argument("--c", action="store_true", help="continue from the last checkpoint")

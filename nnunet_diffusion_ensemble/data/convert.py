@@ -36,6 +36,9 @@ from nnunet_diffusion_ensemble.data.survey import (
     some,
     survey_cases,
 )
+from nnunet_diffusion_ensemble.system.atomic import bring_back_folder, replace_folder
+from nnunet_diffusion_ensemble.system.full_disk import naming_full_disk
+from nnunet_diffusion_ensemble.system.guard import alone_at
 
 
 @dataclass(frozen=True)
@@ -157,18 +160,14 @@ def _write_json(root: Path, report: ConversionReport) -> None:
 @contextmanager
 def _all_or_nothing(output: Path) -> Iterator[Path]:
     """A hidden sibling of `output` to write into: it takes that place at the end, and is removed on any error."""
-    part, old = (output.with_name(f".{output.name}.{word}") for word in ("partial", "old"))
+    part = output.with_name(f".{output.name}.partial")
     shutil.rmtree(part, ignore_errors=True)  # left by a run that was killed
     part.mkdir(parents=True)
     try:
         yield part
-        if output.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            output.rename(old)
-        part.rename(output)
+        replace_folder(part, output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _check_dataset_name(name: str) -> None:
@@ -246,6 +245,7 @@ def convert(
         ValueError: the images, masks or options do not fit; the message names the files and what to do.
         FileNotFoundError: a folder is missing or holds no image.
         FileExistsError: `output` holds files and `overwrite` is False.
+        AtWorkError: another process converts into `output`.
     """
     if (images is None) != (masks is None) or (images is None and not unlabelled):
         raise ValueError("Give images together with masks, or unlabelled folders, or all of them.")
@@ -253,15 +253,21 @@ def convert(
         raise ValueError("labels name the values of masks, but there are no masks: leave labels out.")
     if resize is not None and min(resize) < 1:
         raise ValueError(f"resize is (height, width) in pixels, both at least 1, not {resize}.")
-    _check_output(output, [folder for folder in (images, masks, test_images, *unlabelled) if folder], overwrite)
+    sources = [folder for folder in (images, masks, test_images, *unlabelled) if folder]
+    _check_output(output, sources, overwrite)
     cases = find_source_cases(images, masks, unlabelled, test_images, mask_suffix)
     survey = survey_cases(cases)
     mask_values = name_mask_values(survey.values, labels) if images else {"background": 0}
     report = _report(output, cases, survey, mask_values, channel_name, resize)
-    with _all_or_nothing(output) as root:
-        for folder in {case.folder for case in cases} | ({"labelsTr"} if images else set()):
-            (root / folder).mkdir()
-        write = partial(_write_case, root=root, to_grey=survey.is_grey, lookup=_lookup(mask_values), resize=resize)
-        in_threads(write, cases, "Writing")
-        _write_json(root, report)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with alone_at(output):
+        bring_back_folder(output)
+        _check_output(output, sources, overwrite)  # another process may have written it meanwhile
+        with _all_or_nothing(output) as root:
+            for folder in {case.folder for case in cases} | ({"labelsTr"} if images else set()):
+                (root / folder).mkdir()
+            write = partial(_write_case, root=root, to_grey=survey.is_grey, lookup=_lookup(mask_values), resize=resize)
+            with naming_full_disk(output):
+                in_threads(write, cases, "Writing")
+                _write_json(root, report)
     return report

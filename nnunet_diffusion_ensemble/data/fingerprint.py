@@ -17,7 +17,8 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from tqdm import tqdm
 
-from nnunet_diffusion_ensemble.data.unlabelled import in_processes, read_images, what_is_wrong
+from nnunet_diffusion_ensemble.data.unlabelled import in_processes
+from nnunet_diffusion_ensemble.images.reading import ImageError, read_images, refuse_other_channels
 from nnunet_diffusion_ensemble.nnunet.raw_cases import UNLABELLED_IMAGES
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.messages import raise_listing
@@ -47,8 +48,8 @@ def case_statistics(
 ) -> CaseStatistics | str:
     """Statistics of one case, or in words what is wrong with its files."""
     try:
-        data, properties = read_images(reader, images)
-        _check(data, num_channels)
+        data, properties = read_images(reader(), images)
+        _check(images, data, num_channels)
         cropped, mask, _ = crop_to_nonzero(data)
         sampled, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
             mask == 0, cropped, num_samples=num_samples
@@ -60,17 +61,14 @@ def case_statistics(
             cropped[0].size / data[0].size,
             np.array(sampled, np.float32),
         )
-    except Exception as error:  # readers raise errors of any kind
-        return what_is_wrong(reader, images, error)
+    except ImageError as error:
+        return error.short
 
 
-def _check(data: np.ndarray, num_channels: int) -> None:
-    if len(data) != num_channels:
-        raise ValueError(f"{len(data)} channel(s) were read, dataset.json has {num_channels} channel_names")
-    if not np.isfinite(data).all():
-        raise ValueError("NaN or infinite values")
+def _check(images: list[Path], data: np.ndarray, num_channels: int) -> None:
+    refuse_other_channels(data, images, num_channels, f"dataset.json has {num_channels} in channel_names")
     if not data.any():
-        raise ValueError("a blank image: all values are zero")
+        raise ImageError(images, "is a blank image: all values are zero")
 
 
 def has_unlabelled_fingerprint(preprocessed_folder: Path, num_cases: int | None = None) -> bool:

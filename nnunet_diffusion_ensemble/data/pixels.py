@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
+from nnunet_diffusion_ensemble.images.reading import ImageError, check_file
+
 GREY, GREY_AS_RGB, RGB = "grey", "grey stored as RGB", "RGB"
 WITHOUT_PALETTE = {"1": "L", "P": "RGB", "PA": "RGBA", "L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA"}
 
@@ -27,11 +29,14 @@ def read_pixels(path: Path) -> tuple[np.ndarray, list[str]]:
         ValueError: unreadable, several pages, partly transparent, or pixels that PNG cannot hold.
     """
     try:
+        check_file(path)
         with Image.open(path) as image:
             pages = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
             if pages > 1:
                 raise ValueError(f"{path} holds {pages} pages, but only 2D images are converted: save one page a file.")
             return _decode(image, path)
+    except ImageError as error:
+        raise ValueError(f"{error}: replace it or take it out.") from error
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read ({error}): replace it or take it out.") from error
 

@@ -4,7 +4,6 @@ Each case becomes `CASE.b2nd` (image), `CASE_seg.b2nd` (-1 outside the nonzero r
 `CASE.pkl`, which is written last and records what the case was made from: a case is complete when that record holds.
 """
 
-import gzip
 import hashlib
 import json
 import logging
@@ -20,22 +19,24 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_json, load_pickle, write_pickle
+from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.configuration import default_num_processes
-from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
+from nnunet_diffusion_ensemble.images.reading import FLAT_IN_3D, ImageError, is_flat, read_images, refuse_other_channels
 from nnunet_diffusion_ensemble.nnunet.raw_cases import (
-    UNLABELLED_IMAGES,
     find_unlabelled_cases,
     number_of_channels,
     refuse_labelled_names,
 )
-from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.full_disk import DiskFullError, naming_full_disk
+from nnunet_diffusion_ensemble.system.guard import alone_in
+from nnunet_diffusion_ensemble.system.json_files import read_object
+from nnunet_diffusion_ensemble.system.messages import in_one_line, raise_listing
 from nnunet_diffusion_ensemble.system.workers import die_with_parent
 
 RECORD = "unlabelled_source"
@@ -116,38 +117,35 @@ def _case_of(file_name: str) -> str | None:
     return file_name.removesuffix(endings[0]) if endings else None
 
 
-def _remove_other_cases(folder: Path, cases: Collection[str]) -> None:
-    for path in folder.iterdir():
-        case = _case_of(path.name)
-        if case is not None and case not in cases:
-            path.unlink()
+def _other_files(folder: Path, cases: Collection[str]) -> list[Path]:
+    """Those of other cases, and what a kill left half-written."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.name == IN_PROGRESS or ((case := _case_of(path.name)) is not None and case not in cases)
+    ]
+
+
+def _incomplete(job: PreprocessingJob, cases: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    return {case: images for case, images in cases.items() if not _is_complete(job, case, _source_state(case, images))}
 
 
 # Preprocessing one case
 
 
-def read_images(reader: type[BaseReaderWriter], images: list[Path]) -> tuple[np.ndarray, dict]:
-    """Reads a case as nnU-Net does, but refuses half a `.nii.gz`, the rest of which SimpleITK fills with zeros."""
-    for path in images:
-        if path.suffix == ".gz":
-            with gzip.open(path) as stream:
-                while stream.read(2**20):
-                    pass
-    return reader().read_images([str(path) for path in images])
-
-
 def _run_case(job: PreprocessingJob, images: list[Path]) -> tuple[np.ndarray, np.ndarray, dict]:
     """The preprocessor's `run_case` without a segmentation, with the channels counted after reading."""
-    data, properties = read_images(job.plans.image_reader_writer_class, images)
+    data, properties = read_images(job.plans.image_reader_writer_class(), images)
     expected = number_of_channels(job.dataset_json)
-    if len(data) != expected:
-        raise ValueError(f"{len(data)} channel(s) were read, dataset.json has {expected} channel_names")
+    refuse_other_channels(data, images, expected, f"dataset.json has {expected} in channel_names")
+    if is_flat(data, properties) and len(job.configuration.spacing) == 3:
+        raise ImageError(images, FLAT_IN_3D)
     preprocessor = job.configuration.preprocessor_class(verbose=False)
     data, mask, properties = preprocessor.run_case_npy(
         data, None, properties, job.plans, job.configuration, job.dataset_json
     )
     if not np.isfinite(data).all():
-        raise ValueError("NaN or infinite values after preprocessing; are there any in the image?")
+        raise ImageError(images, "give NaN or infinite values in preprocessing")
     return data.astype(np.float32, copy=False), mask.astype(np.int16, copy=False), properties
 
 
@@ -175,32 +173,22 @@ def _save_case(
         Path(written + ending).replace(final + ending)
 
 
-def what_is_wrong(reader: type[BaseReaderWriter], images: list[Path], error: Exception) -> str:
-    """An error in words, with the files that cannot be read on their own; all files of the case if each can."""
-
-    def is_readable(path: Path) -> bool:
-        try:
-            read_images(reader, [path])
-        except Exception:
-            return False
-        return True
-
-    names = ", ".join(path.name for path in [path for path in images if not is_readable(path)] or images)
-    reason = " ".join(str(error).split()) or "not readable together; have all channels the same shape and spacing?"
-    return f"{names}: {reason}"
-
-
 def _preprocess_case(job: PreprocessingJob, case: str, images: list[Path]) -> str | None:
     """Preprocesses and saves a case; returns what is wrong with its files, if anything."""
     try:
         source = _source_state(case, images)
         preprocessed = _run_case(job, images)
-    except Exception as error:  # readers raise errors of any kind
-        return what_is_wrong(job.plans.image_reader_writer_class, images, error)
+    except ImageError as error:
+        return error.short
+    except Exception as error:  # of preprocessing
+        return ImageError(images, f"cannot be preprocessed ({in_one_line(error)})").short
     try:
-        _save_case(job, case, source, preprocessed)
+        with naming_full_disk(job.folder / case):
+            _save_case(job, case, source, preprocessed)
+    except DiskFullError:
+        raise
     except Exception as error:
-        raise RuntimeError(f"Could not write case {case} to {job.folder} ({error}). Is the disk full?") from error
+        raise RuntimeError(f"Could not write case {case} to {job.folder} ({in_one_line(error)}).") from error
     return None
 
 
@@ -256,13 +244,13 @@ def _load_job(dataset_name: str, configuration: str, plans_identifier: str) -> P
     plans_file = folder / f"{plans_identifier}.json"
     if not plans_file.is_file():
         raise FileNotFoundError(f"No plans at {plans_file}. Run nnUNetv2_plan_and_preprocess first.")
-    plans = PlansManager(str(plans_file))
+    plans = PlansManager(read_object(plans_file))
     configuration_manager = plans.get_configuration(configuration)
     return PreprocessingJob(
         folder=unlabelled_folder(folder, configuration_manager.data_identifier),
         plans=plans,
         configuration=configuration_manager,
-        dataset_json=load_json(str(folder / "dataset.json")),
+        dataset_json=read_object(folder / "dataset.json"),
         fingerprint=_preprocessing_fingerprint(plans, configuration_manager),
     )
 
@@ -317,10 +305,25 @@ def preprocess_unlabelled(
     cases = find_unlabelled_cases(raw_dataset_folder, job.dataset_json)
     refuse_labelled_names(raw_dataset_folder, job.dataset_json, cases)
 
-    _remove_other_cases(job.folder, cases)
-    shutil.rmtree(job.folder / IN_PROGRESS, ignore_errors=True)
-    todo = {case: images for case, images in cases.items() if not _is_complete(job, case, _source_state(case, images))}
+    todo = _incomplete(job, cases)
     logger.info("%d unlabelled images in %s, %d to preprocess", len(cases), raw_dataset_folder, len(todo))
+    if todo or _other_files(job.folder, cases):
+        with alone_in(job.folder, wait=True):  # trainings of several folds may begin at once
+            _bring_up_to_date(job, cases, todo, num_processes, show_progress_bar)
+    return job.folder
+
+
+def _bring_up_to_date(
+    job: PreprocessingJob,
+    cases: dict[str, list[Path]],
+    todo: dict[str, list[Path]],
+    num_processes: int | None,
+    show_progress_bar: bool,
+) -> None:
+    """Preprocesses what another process has not done meanwhile; removes what belongs to no case."""
+    for path in _other_files(job.folder, cases):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    todo = _incomplete(job, todo)
     if todo:
         (job.folder / IN_PROGRESS).mkdir()
         workers = default_num_processes if num_processes is None else num_processes
@@ -331,6 +334,6 @@ def preprocess_unlabelled(
             disable=not show_progress_bar,
         ) as progress:
             problems = _preprocess_cases(job, todo, workers, progress)
-        raise_listing(f"Repair or remove these in {raw_dataset_folder / UNLABELLED_IMAGES}:", problems)
+        source = next(iter(cases.values()))[0].parent
+        raise_listing(f"Repair or remove these in {source}:", problems)
         shutil.rmtree(job.folder / IN_PROGRESS)
-    return job.folder

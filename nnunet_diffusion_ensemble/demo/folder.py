@@ -8,6 +8,7 @@ from typing import Any
 from nnunet_diffusion_ensemble import __version__
 from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE
 from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 STATE_FILE = "demo.json"
 
@@ -33,7 +34,7 @@ class DemoFolder:
         self._save()
 
     def _read(self) -> None:
-        state = json.loads(self.state_file.read_text())
+        state = read_object(self.state_file, "Name another folder, or delete that one.")
         for what, now in self.made_with.items():
             if state.get(what) != now:
                 raise ValueError(

@@ -23,6 +23,7 @@ from nnunet_diffusion_ensemble.system.child_processes import (
     ending_on_signals,
     run_command,
 )
+from nnunet_diffusion_ensemble.system.guard import alone_at
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 LUNGS, PLANS = "Dataset001_Lungs", "nnUNetDiffusionEnsemblePlans"
@@ -276,10 +277,16 @@ def run_demo(path: Path, options: DemoOptions | None = None, screen: Screen | No
         FileExistsError: the folder holds something else.
         ValueError: it was made by another version or with other options.
         RuntimeError: a command failed; the message quotes its last lines.
+        AtWorkError: another demo runs in this folder.
     """
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with alone_at(path.absolute()):
+        return _run_steps(path, options or DemoOptions(), screen or Screen())
+
+
+def _run_steps(path: Path, options: DemoOptions, screen: Screen) -> int:
     import torch
 
-    options, screen = options or DemoOptions(), screen or Screen()
     demo, device = DemoFolder(path, asdict(options)), "cuda" if torch.cuda.is_available() else "cpu"
     exports = [f"export {name}={shlex.quote(value)}" for name, value in own_variables(demo.path).items()]
     write_text(demo.path / "environment.sh", "\n".join(exports))

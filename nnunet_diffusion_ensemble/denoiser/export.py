@@ -11,6 +11,9 @@ from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, 
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, PRETRAINS
+from nnunet_diffusion_ensemble.nnunet.safetensors_file import ENDING as SAFETENSORS
+from nnunet_diffusion_ensemble.system.guard import alone_at
+from nnunet_diffusion_ensemble.system.places import refuse_folder
 
 FOLDED = "nnunet-diffusion export --timestep"  # as the trainer: nnU-Net does not read it, our errors name it
 
@@ -22,7 +25,7 @@ def export_denoiser(denoiser: PretrainedDenoiser, output: Path, half: bool = Fal
 
     Args:
         denoiser: from `read_pretrained`.
-        output: file to write.
+        output: file to write; one named `.safetensors` is written in that format.
         half: store parameters in float16, half the size; they are used in float32 all the same. Buffers, such as the
             noise schedule, stay as they are.
 
@@ -49,6 +52,9 @@ def export_folded(denoiser: PretrainedDenoiser, output: Path, timestep: int, hal
         ValueError: as `export_denoiser`, and where `folded_weights` cannot fold the denoiser.
         FileNotFoundError: the folder of `output` is missing.
     """
+    if output.suffix == SAFETENSORS:
+        name = output.with_suffix(".pth").name
+        raise ValueError(f"nnU-Net's -pretrained_weights reads no {SAFETENSORS}: name {name} instead.")
     _check_output(output, denoiser.file)
     weights = folded_weights(denoiser.module(), timestep)
     if half:
@@ -57,10 +63,9 @@ def export_folded(denoiser: PretrainedDenoiser, output: Path, timestep: int, hal
 
 
 def _check_output(output: Path, checkpoint_file: Path) -> None:
+    refuse_folder(output)
     if output.exists() and output.samefile(checkpoint_file):
         raise ValueError(f"{output} is the checkpoint itself, which training may have to resume from: name another.")
-    if not output.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {output.absolute().parent}.")
 
 
 def _write(
@@ -72,7 +77,8 @@ def _write(
         "trainer_name": trainer_name,
         PRETRAINS: pretrains,
     }
-    write_checkpoint(checkpoint, output)
+    with alone_at(output):
+        write_checkpoint(checkpoint, output)
 
 
 def _plans(denoiser: PretrainedDenoiser) -> dict[str, Any]:

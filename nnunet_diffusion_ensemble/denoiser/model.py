@@ -5,7 +5,6 @@ a frozen timestep is an ordinary `ResidualEncoderUNet`.
 """
 
 import math
-import pydoc
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from torch.nn import functional
 from nnunet_diffusion_ensemble.denoiser.schedule import NoiseSchedule
 from nnunet_diffusion_ensemble.denoiser.unets.base import DenoisingUNet
 from nnunet_diffusion_ensemble.method import DenoiserSettings
+from nnunet_diffusion_ensemble.nnunet.named_classes import module_class
 
 EMBEDDING_FEATURES = 128
 INSTANCE_NORMS = (nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -153,8 +153,8 @@ class TimestepUNet(DenoisingUNet):
 
     def __init__(self, architecture: Mapping[str, Any], input_channels: int):
         super().__init__()
-        network_class = pydoc.locate(architecture["network_class_name"])
-        is_residual = isinstance(network_class, type) and issubclass(network_class, ResidualEncoderUNet)
+        network_class = module_class(architecture["network_class_name"], "network_class_name")
+        is_residual = issubclass(network_class, ResidualEncoderUNet)
         if not is_residual or architecture["arch_kwargs"].get("norm_op") is None:
             raise NotImplementedError(
                 f"The denoiser is built from a ResidualEncoderUNet with a norm, but the plans name "

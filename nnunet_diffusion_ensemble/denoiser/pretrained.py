@@ -14,8 +14,10 @@ from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.named_classes import check_architecture
 from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, TRAINER_OF, finished_pretraining, pretrained_by
 from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
+from nnunet_diffusion_ensemble.system.messages import blaming
 
 PREFIX = "denoiser."
 # One convolution, which the state dict of nnU-Net's building block holds under two names.
@@ -91,37 +93,54 @@ class PretrainedDenoiser:
         """Diffusion process and input scaling."""
         return DenoiserSettings.from_plans(self.configuration)
 
+    def check(self, trusted: bool) -> None:
+        """Raises an error if a part is missing or of another kind, or something else than networks would be called."""
+        settings = self.settings
+        if settings.library is None and not trusted:
+            check_architecture(self.architecture)
+        if self.channels < 1 or not all(isinstance(size, int) and size > 0 for size in self.patch_size):
+            raise ValueError("its patch_size or number of channels is none.")
+        bool(self.weights[f"{PREFIX}trained_iterations"] != 0)  # one number
+
     def module(self) -> Denoiser:
         """The denoiser itself, in eval mode on the CPU, all weights in float32."""
-        denoiser = Denoiser(self.architecture, self.channels, self.settings)
-        denoiser.load_state_dict({name.removeprefix(PREFIX): value for name, value in self.weights.items()})
+        with blaming(self.file):
+            denoiser = Denoiser(self.architecture, self.channels, self.settings)
+            denoiser.load_state_dict({name.removeprefix(PREFIX): value for name, value in self.weights.items()})
         return denoiser.eval()
 
 
-def read_pretrained(file: Path) -> PretrainedDenoiser:
+def read_pretrained(file: Path, trusted: bool = False) -> PretrainedDenoiser:
     """Reads the denoiser in a checkpoint of `DiffusionPretrainTrainer`, or of a trainer that left it frozen.
+
+    Args:
+        file: the checkpoint, or what `nnunet-diffusion export` made of it.
+        trusted: run code of the file if it cannot be read without, as nnU-Net does.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is no such checkpoint; the message says what it is.
     """
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_checkpoint(file, trusted=trusted)
     weights = {k: v for k, v in checkpoint["network_weights"].items() if k.startswith(PREFIX)}
     if not weights:
         raise ValueError(
             f"{file} holds no denoiser: it was written by {checkpoint['trainer_name']}. "
             f"Name a checkpoint of {TRAINER_NAME}."
         )
-    arguments = checkpoint["init_args"]
-    manager, name = PlansManager(arguments["plans"]), arguments["configuration"]
-    configuration = manager.get_configuration(name).configuration
-    was_fine_tuned = configuration[PLANS_KEY].get("training", {}).get("fine_tune_denoiser", False)
+    with blaming(file):
+        arguments = checkpoint["init_args"]
+        plans, name = dict(arguments["plans"]), arguments["configuration"]
+        configuration = PlansManager(plans).get_configuration(name).configuration
+        was_fine_tuned = configuration[PLANS_KEY].get("training", {}).get("fine_tune_denoiser", False)
+        denoiser = PretrainedDenoiser(file, weights, plans, name, configuration)
+        denoiser.check(trusted)
     if was_fine_tuned and pretrained_by(checkpoint) != DENOISER:
         raise ValueError(
             f"{file} holds a denoiser that {checkpoint['trainer_name']} has fine-tuned for segmentation: it does not "
             f"denoise any more. Name the checkpoint of {TRAINER_NAME} that it was made from."
         )
-    return PretrainedDenoiser(file, weights, manager.plans, name, configuration)
+    return denoiser
 
 
 def load_into_network(

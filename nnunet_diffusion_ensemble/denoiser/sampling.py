@@ -10,12 +10,22 @@ from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.guard import alone_at
 
 SMALLEST_SHOWN_PX = 128
 
 
 def ddim_timesteps(num_diffusion_steps: int, num_sampling_steps: int) -> list[int]:
-    """Evenly spaced timesteps from the noisiest down to 0."""
+    """Evenly spaced timesteps from the noisiest down to 0.
+
+    Raises:
+        ValueError: there are more steps than timesteps.
+    """
+    if not 1 <= num_sampling_steps <= num_diffusion_steps:
+        raise ValueError(
+            f"Sampling takes 1 to {num_diffusion_steps} steps, the length of the diffusion process; got "
+            f"{num_sampling_steps}."
+        )
     return np.linspace(num_diffusion_steps - 1, 0, num_sampling_steps).round().astype(int).tolist()
 
 
@@ -69,5 +79,5 @@ def save_sample_grid(images: Tensor, file: Path) -> None:
     grid = np.zeros((rows * columns, *grey.shape[1:]), np.uint8)
     grid[: len(grey)] = grey
     grid = grid.reshape(rows, columns, *grey.shape[1:]).swapaxes(1, 2).reshape(rows * grey.shape[1], -1)
-    with whole_file(file) as temporary:
+    with alone_at(file), whole_file(file) as temporary:
         imageio.imwrite(temporary, grid, extension=".png")

@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import SimpleITK as sitk
 from nnunetv2.evaluation.evaluate_predictions import region_or_label_to_mask
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
@@ -19,6 +19,9 @@ from nnunet_diffusion_ensemble.evaluation.metrics import METRICS, overlap
 from nnunet_diffusion_ensemble.evaluation.overlap import Counts, count_pixels
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.surface import compare_surfaces
+from nnunet_diffusion_ensemble.images.geometry import difference
+from nnunet_diffusion_ensemble.images.maps import read_map
+from nnunet_diffusion_ensemble.images.reading import ImageError, read_segmentation
 from nnunet_diffusion_ensemble.prediction.folder import PROBABILITY, TIMESTEPS, PredictionFolder, folder_name
 from nnunet_diffusion_ensemble.system.messages import in_one_line, raise_listing
 from nnunet_diffusion_ensemble.system.workers import map_in_order
@@ -58,13 +61,22 @@ class EvaluatedCase:
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class FailedCase:
+    """A case that cannot be evaluated, and why."""
+
+    case: str
+    problem: str
+
+
 def evaluate_folder(
     prediction: Path,
     cases: Mapping[str, Path],
     dataset_json: Mapping[str, Any],
     reader_writer: BaseReaderWriter,
     settings: EvaluationSettings,
-) -> Iterator[EvaluatedCase]:
+    on_problem: Literal["refuse", "skip"] = "refuse",
+) -> Iterator[EvaluatedCase | FailedCase]:
     """Evaluates what `nnunet-diffusion predict` wrote.
 
     Args:
@@ -73,6 +85,7 @@ def evaluate_folder(
         dataset_json: of the model, for labels, regions, ignore label and the ending of files.
         reader_writer: nnU-Net's, of the plans.
         settings: what is measured.
+        on_problem: what to do about a case that cannot be evaluated: raise its error, or `skip` and return it.
 
     Returns:
         the cases in their order, whatever the number of processes. Little is kept of them meanwhile.
@@ -96,9 +109,18 @@ def evaluate_folder(
     )
     files = [*cases.values(), *(file for case in cases for file in evaluator.files(case))]
     missing = [str(file) for file in files if not file.is_file()]
-    raise_listing(f"These files are missing for the evaluation of {prediction}:", missing)
+    if on_problem == "refuse":
+        raise_listing(f"These files are missing for the evaluation of {prediction}:", missing)
     imported = [__name__, *(["monai.metrics.utils"] if settings.of_kind("surface") else [])]
-    return map_in_order(evaluator, cases.items(), min(settings.num_processes, len(cases)), imported)
+    evaluate = evaluator if on_problem == "refuse" else partial(_evaluated_or_failed, evaluator)
+    return map_in_order(evaluate, cases.items(), min(settings.num_processes, len(cases)), imported)
+
+
+def _evaluated_or_failed(evaluator: "_Evaluator", item: tuple[str, Path]) -> EvaluatedCase | FailedCase:
+    try:
+        return evaluator(item)
+    except ValueError as error:
+        return FailedCase(item[0], in_one_line(error))
 
 
 @dataclass(frozen=True)
@@ -121,13 +143,15 @@ class _Evaluator:
 
     def __call__(self, item: tuple[str, Path]) -> EvaluatedCase:
         case, reference_file = item
-        reference, spacing = self._read(reference_file)
+        reference, properties = self._read(reference_file)
+        spacing = self._spacing(properties, reference.ndim)
         ignored = None if self.ignore is None else reference == self.ignore
-        segmentation, predicted_spacing = self._read(self._segmentation_file(case), like=reference)
-        if self._needs("surface") and not np.allclose(spacing, predicted_spacing, rtol=1e-3):
+        segmentation, predicted_properties = self._read(self._segmentation_file(case), like=reference)
+        in_mm = self._needs("surface") and self.settings.unit == "mm"
+        if differs := difference(predicted_properties, properties, with_lengths=in_mm):
             raise ValueError(
-                f"{self._segmentation_file(case)} has the spacing {predicted_spacing}, its reference {reference_file} "
-                f"{spacing} mm. Correct the one that is wrong, or measure in pixels (unit: px)."
+                f"{self._segmentation_file(case)} has {differs.format(other=f'its reference {reference_file}')}. "
+                "Their voxels do not lie in one place; correct the one that is wrong."
             )
         scores, counts, sums = [], {}, {}
         for label in self.labels:
@@ -162,7 +186,7 @@ class _Evaluator:
     ) -> tuple[dict[str, float], Reliability]:
         file = self._probability_file(case, label)
         with _readable(file):
-            probability = _without_single_slice(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))
+            probability = _without_single_slice(read_map(file, type(self.reader_writer).__name__))
             _check_shape(probability, reference)
             if ignored is not None:
                 probability, reference = probability[~ignored], reference[~ignored]
@@ -176,17 +200,19 @@ class _Evaluator:
             mask, predicted = (region_or_label_to_mask(image, label.value) for image in (reference, segmentation))
             yield Score(case, timestep, label.name, "Dice", overlap("Dice", count_pixels(mask, predicted, ignored)))
 
-    def _read(self, file: Path, like: np.ndarray | None = None) -> tuple[np.ndarray, tuple[float, ...]]:
-        """A label map (rows, columns) or (slices, rows, columns), and the spacing of its axes in the unit."""
+    def _read(self, file: Path, like: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """A label map (rows, columns) or (slices, rows, columns), and its properties."""
         with _readable(file):
-            channels, properties = self.reader_writer.read_seg(str(file))
-            if len(channels) != 1:
-                raise ValueError(f"{len(channels)} channels, a label map has one")
-            labels = _without_single_slice(channels[0])
+            labels, properties = read_segmentation(self.reader_writer, file)
+            labels = _without_single_slice(labels)
             if like is not None:
                 _check_shape(labels, like)
-        spacing = properties["spacing"][-labels.ndim :] if self.settings.unit == "mm" else [1] * labels.ndim
-        return labels, tuple(map(float, spacing))
+        return labels, properties
+
+    def _spacing(self, properties: Mapping[str, Any], num_axes: int) -> tuple[float, ...]:
+        """Of the axes of a label map, in the unit."""
+        spacing = properties["spacing"][-num_axes:] if self.settings.unit == "mm" else [1] * num_axes
+        return tuple(map(float, spacing))
 
     def _segmentation_file(self, case: str) -> Path:
         return self.prediction / f"{case}{self.file_ending}"
@@ -209,6 +235,8 @@ def _readable(file: Path) -> Iterator[None]:
     """Names the file if it cannot be used; the libraries that read them raise errors of any kind."""
     try:
         yield
+    except ImageError:
+        raise
     except Exception as error:
         raise ValueError(f"{file} cannot be evaluated ({in_one_line(error)}).") from error
 

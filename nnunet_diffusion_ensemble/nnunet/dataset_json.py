@@ -1,10 +1,10 @@
 """`dataset.json` of a raw data set, with or without labels."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from nnunet_diffusion_ensemble.nnunet.raw_cases import labelled_file_counts
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 NO_LABELS = {"background": 0}
 MINIMAL = '{"channel_names": {"0": "X-ray"}, "file_ending": ".png"}'
@@ -19,13 +19,7 @@ def read_dataset_json(raw_dataset_folder: Path) -> dict[str, Any]:
         ValueError: it is not JSON, or lacks what no data set can do without.
     """
     file = raw_dataset_folder / "dataset.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no {file}. {EXAMPLE}")
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error}). {EXAMPLE}") from error
-    content = content if isinstance(content, dict) else {}
+    content = read_object(file, EXAMPLE)
     missing = [] if content.get("channel_names") or content.get("modality") else ["channel_names"]
     missing += [] if content.get("file_ending") else ["file_ending"]
     if missing:

@@ -8,6 +8,11 @@ from pathlib import Path
 from nnunet_diffusion_ensemble.system.messages import raise_listing
 
 UNLABELLED_IMAGES = "imagesUn"
+# What somebody may take for an image of a case, in whatever case it is written.
+IMAGE_ENDINGS = (
+    *(".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".dcm", ".ima"),
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".npy", ".npz"),
+)
 
 
 def group_by_case(folder: Path, file_ending: str) -> tuple[dict[str, list[Path]], list[Path]]:
@@ -25,6 +30,11 @@ def group_by_case(folder: Path, file_ending: str) -> tuple[dict[str, list[Path]]
     return cases, others
 
 
+def looks_like_image(path: Path) -> bool:
+    """Whether a file, by its ending, may be meant as an image; a link that leads nowhere may."""
+    return path.name.lower().endswith(IMAGE_ENDINGS) or (path.is_symlink() and not path.exists())
+
+
 def labelled_file_counts(raw_dataset_folder: Path, dataset_json: dict) -> dict[str, int]:
     """How many image files each labelled case has."""
     if "dataset" in dataset_json:
@@ -38,8 +48,8 @@ def number_of_channels(dataset_json: dict) -> int:
     return len(dataset_json["channel_names"] if "channel_names" in dataset_json else dataset_json["modality"])
 
 
-def _is_spacing_file(path: Path, file_ending: str) -> bool:
-    """nnU-Net's reader of 3D tif images takes the spacing from a CASE.json."""
+def is_spacing_file(path: Path, file_ending: str) -> bool:
+    """Whether a file may hold the spacing of an image beside it: nnU-Net's reader of 3D TIFF looks for CASE.json."""
     return path.suffix == ".json" and file_ending in (".tif", ".tiff")
 
 
@@ -77,7 +87,7 @@ def find_unlabelled_cases(raw_dataset_folder: Path, dataset_json: dict) -> dict[
     counts = counts or {1, number_of_channels(dataset_json)}
 
     problems = [
-        f"{path.name}: expected a file named CASE_0000{ending}" for path in others if not _is_spacing_file(path, ending)
+        f"{path.name}: expected a file named CASE_0000{ending}" for path in others if not is_spacing_file(path, ending)
     ]
     problems += [problem for case, images in cases.items() if (problem := naming_problem(case, images, counts, ending))]
     raise_listing(f"Rename or remove these in {raw_dataset_folder / UNLABELLED_IMAGES}:", problems)

@@ -18,11 +18,19 @@ PUBLISHED_TRAINERS = (
     *("TEDMTrainer", "LEDMTrainer", "LEDMeTrainer", "PDDMTrainer", "SingleTimestepTrainer"),
     *(f"SingleTimestep{timestep}Trainer" for timestep in (1, 10, 25, 50, 500, 950)),
 )
+# By the trainer that each is, but for what self-training adds to it.
+SELF_TRAINERS = {
+    "DiffusionEnsembleTrainer": "DiffusionEnsembleSelfTrainer",
+    "ScratchTrainer": "ScratchSelfTrainer",
+    "nnUNetTrainer": "nnUNetTrainerSelfTraining",
+}
 TRAINERS = {
     "DiffusionPretrainTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer",
     "DiffusionEnsembleTrainer": "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
     **dict.fromkeys(PUBLISHED_TRAINERS, "nnunet_diffusion_ensemble.trainers.published_trainers"),
     "ScratchTrainer": "nnunet_diffusion_ensemble.trainers.scratch_trainer",
+    **dict.fromkeys(SELF_TRAINERS.values(), "nnunet_diffusion_ensemble.trainers.self_training_trainers"),
+    "DistillationTrainer": "nnunet_diffusion_ensemble.trainers.distillation_trainer",
     "nnUNetTrainerShiftAugmentation": "nnunet_diffusion_ensemble.trainers.shift_augmentation_trainer",
     "GlobalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",
     "GlobalLocalContrastivePretrainTrainer": "nnunet_diffusion_ensemble.trainers.contrastive_pretrain_trainers",

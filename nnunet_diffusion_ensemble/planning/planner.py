@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nnunetv2.configuration import default_num_processes
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     ResEncUNetPlanner,
 )
+from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_diffusion_ensemble.data.fingerprint import MARK as FINGERPRINT_MARK
+from nnunet_diffusion_ensemble.data.verify import verify_dataset
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
@@ -41,6 +44,7 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         overwrite_target_spacing: list[float] | tuple[float, ...] | None = None,
         suppress_transpose: bool = False,
         options: PlanningOptions | None = None,
+        verify: bool = True,
     ):
         # nnU-Net's own commands come with these unchecked: a memory target of -3 would never end.
         PlanningOptions.read(
@@ -64,6 +68,9 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
                 "The fingerprint of this data set was made from unlabelled images, when it had no labels. Extract it "
                 "anew: nnUNetv2_plan_and_preprocess --clean, or nnunet-diffusion plan --clean."
             )
+        if verify and self.needs_labels:  # within nnUNetv2_plan_and_preprocess this is the one place where we may look
+            preprocessed = Path(nnUNet_preprocessed) / self.dataset_name
+            verify_dataset(Path(self.raw_dataset_folder), preprocessed, self.dataset_json, default_num_processes)
         self.num_unlabelled = len(find_unlabelled_cases(Path(self.raw_dataset_folder), self.dataset_json))
 
     @staticmethod

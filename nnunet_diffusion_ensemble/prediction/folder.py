@@ -14,20 +14,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-import SimpleITK as sitk
 
+from nnunet_diffusion_ensemble.images.maps import ENDINGS as MAP_ENDINGS
+from nnunet_diffusion_ensemble.images.maps import write_map
 from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
+from nnunet_diffusion_ensemble.system.full_disk import naming_full_disk
+from nnunet_diffusion_ensemble.system.records import read_record
 
 PROBABILITY, TIMESTEPS, ENTROPY, MUTUAL_INFORMATION = "probability", "timesteps", "entropy", "mutual_information"
 SCORES = "scores"
 TABLE = "uncertainty.csv"
 SETTINGS = "prediction.json"
 UNFINISHED = ".unfinished_"
-# Without a reorientation that would have to be taken back.
-READERS_OF_PICTURES = ("NaturalImage2DIO", "Tiff3DIO")
-READERS = (*READERS_OF_PICTURES, "SimpleITKIO", "NibabelIO")
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,12 @@ class PredictionFolder:
     def __init__(self, folder: Path, file_ending: str, reader_writer: Any):
         self.folder, self.file_ending, self.reader_writer = folder, file_ending, reader_writer
         name = type(reader_writer).__name__
-        if name not in READERS:
+        if name not in MAP_ENDINGS:
             raise NotImplementedError(
                 f"The model reads images with {name}; images of probability and uncertainty can be written for "
-                f"{', '.join(READERS)}. Use nnUNetv2_predict."
+                f"{', '.join(MAP_ENDINGS)}. Use nnUNetv2_predict."
             )
-        self.map_ending = ".tif" if name in READERS_OF_PICTURES else ".nii.gz"
+        self.map_ending = MAP_ENDINGS[name]
 
     def begin(self, settings: Mapping[str, Any], plans: Mapping[str, Any], dataset_json: Mapping[str, Any]) -> None:
         """Writes how it is predicted, and nnU-Net's files that evaluation and postprocessing need."""
@@ -92,10 +91,16 @@ class PredictionFolder:
         for name, content in ((SETTINGS, settings), ("plans.json", plans), ("dataset.json", dataset_json)):
             write_text(self.folder / name, json.dumps(content, indent=4))
 
-    def check_continues(self, settings: Mapping[str, Any]) -> None:
-        """Raises ValueError if what lies there was predicted in another way."""
-        file = self.folder / SETTINGS
-        before = json.loads(file.read_text()) if file.is_file() else settings
+    def check_continues(self, settings: Mapping[str, Any], difference: str) -> None:
+        """Raises ValueError if cases lie there that were predicted in another way.
+
+        Args:
+            settings: how it is to be predicted.
+            difference: between the model that was and the one that is, in words; empty if there is none.
+        """
+        if not any((self.folder / SCORES).glob("*.json")):
+            return
+        before = read_record(self.folder / SETTINGS) or settings
         differing = [
             f"{key} {before.get(key)}, now {value}" for key, value in settings.items() if before.get(key) != value
         ]
@@ -103,6 +108,11 @@ class PredictionFolder:
             raise ValueError(
                 f"{self.folder} was predicted with other settings ({'; '.join(differing)}). Continue with the "
                 "same ones, name another folder, or leave out --continue_prediction."
+            )
+        if difference:
+            raise ValueError(
+                f"{self.folder} was predicted with another model ({difference}). Name another folder, or leave out "
+                "--continue_prediction to predict all cases anew."
             )
 
     def forget(self, cases: Iterable[str]) -> None:
@@ -112,7 +122,8 @@ class PredictionFolder:
 
     def has(self, case: str) -> bool:
         """Whether a case was written to the end."""
-        return (self.folder / f"{case}{self.file_ending}").is_file() and self._scores_file(self.folder, case).is_file()
+        scores = read_record(self._scores_file(self.folder, case))
+        return scores is not None and (self.folder / f"{case}{self.file_ending}").is_file()
 
     @contextmanager
     def new_case(self, case: str) -> Iterator["CaseFiles"]:
@@ -121,7 +132,8 @@ class PredictionFolder:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
-            yield CaseFiles(self, unfinished, case)
+            with naming_full_disk(self.folder / case):
+                yield CaseFiles(self, unfinished, case)
             files = [path.relative_to(unfinished) for path in unfinished.rglob("*") if path.is_file()]
             for file in sorted(files, key=lambda path: path.parts[0] == SCORES):
                 (self.folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +145,12 @@ class PredictionFolder:
         values = json.loads(self._scores_file(self.folder, case).read_text())
         values["denoising_error_at"] = {int(t): error for t, error in values["denoising_error_at"].items()}
         return CaseUncertainty(**values)
+
+    def end(self, settings: Mapping[str, Any], cases: Sequence[str], left_out: Mapping[str, str]) -> None:
+        """Writes the table of the cases, and beside the settings how many there are and what was left out."""
+        self.write_table(cases)
+        content = {**settings, "num_cases": len(cases), "left_out": left_out}
+        write_text(self.folder / SETTINGS, json.dumps(content, indent=4))
 
     def write_table(self, cases: Sequence[str]) -> Path:
         """Writes `uncertainty.csv`, one row a case."""
@@ -163,7 +181,7 @@ class CaseFiles:
 
     def write_map(self, values: np.ndarray, properties: Mapping[str, Any], *folders: str) -> None:
         """Numbers between 0 and 1 (three axes) as a float32 image in the geometry of the input."""
-        write_image(values, self._file(self.target.map_ending, folders), properties)
+        write_map(values, self._file(self.target.map_ending, folders), properties)
 
     def write_scores(self, scores: CaseUncertainty) -> None:
         self._file(".json", (SCORES,)).write_text(json.dumps(asdict(scores), indent=4))
@@ -177,26 +195,3 @@ class CaseFiles:
 def folder_name(position: int, name: str) -> str:
     """A name for the folder of a class: its channel, and its name without what file systems or shells mind."""
     return f"{position}_{re.sub(r'[^0-9A-Za-z_.-]+', '_', name)}"
-
-
-def write_image(values: np.ndarray, file: Path, properties: Mapping[str, Any]) -> None:
-    """Writes a float32 image.
-
-    Args:
-        values: (slices, rows, columns), the axes of nnU-Net's readers; a picture has one slice.
-        file: `.nii.gz`, or `.tif` for images without geometry.
-        properties: of the case, as nnU-Net's reader gave them.
-    """
-    values = values.astype(np.float32)
-    if "nibabel_stuff" in properties:
-        affine = properties["nibabel_stuff"]["original_affine"]
-        nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), affine), file)
-        return
-    geometry = properties.get("sitk_stuff")
-    is_flat = len(values) == 1 if geometry is None else len(geometry["spacing"]) == 2
-    image = sitk.GetImageFromArray(values[0] if is_flat else values)
-    if geometry is not None:
-        image.SetSpacing(geometry["spacing"])
-        image.SetOrigin(geometry["origin"])
-        image.SetDirection(geometry["direction"])
-    sitk.WriteImage(image, str(file), True)

@@ -7,7 +7,6 @@ those of `nnUNetv2_predict` to the last bit.
 
 import contextlib
 import io
-import json
 import pydoc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,12 @@ from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
 from nnunet_diffusion_ensemble.nnunet.register import TRAINERS
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
+from nnunet_diffusion_ensemble.system.json_files import read_object
+from nnunet_diffusion_ensemble.system.messages import blaming
+from nnunet_diffusion_ensemble.system.places import refuse_file
+
+COPY = "Copy it again from where the model was trained."
+PLANS_NEED, DATASET_NEEDS = ("configurations", "image_reader_writer"), ("labels", "file_ending")
 
 
 class TimestepChannels(nn.Module):
@@ -61,6 +66,7 @@ class TrainedModel:
     """A model that is ready to predict.
 
     Attributes:
+        folder: where it was read from.
         predictor: nnU-Net's. It blends the channels of the network's prediction and then those of each timestep.
         module: what it runs.
         labels: what the channels of the network's prediction stand for.
@@ -68,6 +74,7 @@ class TrainedModel:
         separate_denoiser: the denoiser whose error is measured; None is that of the network.
     """
 
+    folder: Path
     predictor: nnUNetPredictor
     module: TimestepChannels
     labels: LabelManager
@@ -85,23 +92,34 @@ class TrainedModel:
 
     @property
     def regions(self) -> dict[str, tuple[int, ...]]:
-        """Names of the network's classes or regions, in the order of its channels, with the labels of each."""
-        described = {
-            name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
-            for name, value in self.labels.label_dict.items()
-            if name != "ignore"
-        }
-        if self.labels.has_regions:
-            return {name: values for name, values in described.items() if set(values) != {0}}
-        return dict(sorted(described.items(), key=lambda item: item[1]))
+        """`named_regions` of the network's channels."""
+        return named_regions(self.labels)
 
     def logits(self, image: Tensor) -> Tensor:
         """Blended log-probabilities (regions: logits) of a preprocessed image (channels, *space).
 
         Returns:
             (1 + timesteps, classes, *space) in float16 on the CPU: the network's prediction, then each timestep's.
+
+        Raises:
+            ValueError: they are not finite.
         """
-        return self.predictor.predict_logits_from_preprocessed_data(image).unflatten(0, (1 + len(self.timesteps), -1))
+        try:
+            logits = self.predictor.predict_logits_from_preprocessed_data(image)
+        except RuntimeError as error:
+            if "Encountered inf" in str(error):  # nnU-Net's words
+                raise ValueError(self._not_finite) from error
+            raise
+        if not torch.isfinite(logits).all():
+            raise ValueError(self._not_finite)
+        return logits.unflatten(0, (1 + len(self.timesteps), -1))
+
+    @property
+    def _not_finite(self) -> str:
+        return (
+            f"The model in {self.folder} predicts NaN or infinite values for an image whose values are finite: its "
+            "training has diverged, or the image is far from those that it was trained on."
+        )
 
     def denoising_error(self, image: Tensor) -> dict[int, float]:
         """`denoising_error` of a preprocessed image, averaged over folds.
@@ -125,13 +143,23 @@ class TrainedModel:
         return denoising_error(denoiser.to(self.predictor.device), image, patch_size)
 
 
+def named_regions(labels: LabelManager) -> dict[str, tuple[int, ...]]:
+    """Names of a network's classes or regions, in the order of its channels, with the labels of each."""
+    described = {
+        name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
+        for name, value in labels.label_dict.items()
+        if name != "ignore"
+    }
+    if labels.has_regions:
+        return {name: values for name, values in described.items() if set(values) != {0}}
+    return dict(sorted(described.items(), key=lambda item: item[1]))
+
+
 def _read_json(file: Path) -> dict[str, Any]:
+    refuse_file(file.parent)
     if not file.is_file():
         raise FileNotFoundError(f"{file.parent} is not a folder of a trained model: it has no {file.name}.")
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error}). Copy it again from where the model was trained.") from error
+    return read_object(file, COPY)
 
 
 def checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
@@ -148,6 +176,11 @@ def checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
             f"There is no {missing[0]}. Name folds that are trained, and their checkpoint; there is {there or 'none'}."
         )
     return files
+
+
+def model_files(folder: Path, settings: PredictionSettings) -> list[Path]:
+    """All files of a trained model that its predictions depend on. Raises as `checkpoint_files` does."""
+    return [*(folder / name for name in ("plans.json", "dataset.json")), *checkpoint_files(folder, settings)]
 
 
 def trainer_class(name: str) -> Any:
@@ -181,18 +214,28 @@ def read_descriptions(folder: Path) -> tuple[PlansManager, dict[str, Any]]:
         FileNotFoundError: the folder is missing or is no trained model.
         ValueError: they are damaged.
     """
-    return PlansManager(_read_json(folder / "plans.json")), _read_json(folder / "dataset.json")
+    plans, dataset_json = _read_json(folder / "plans.json"), _read_json(folder / "dataset.json")
+    for name, content, needed in (("plans.json", plans, PLANS_NEED), ("dataset.json", dataset_json, DATASET_NEEDS)):
+        missing = [key for key in needed if key not in content]
+        if missing:
+            raise ValueError(f"{folder / name} lacks {', '.join(missing)}. {COPY}")
+    return PlansManager(plans), dataset_json
 
 
 def check_model(folder: Path, settings: PredictionSettings) -> None:
     """Raises what `read_model` would raise, as far as it can be known without reading the weights."""
     plans, _ = read_descriptions(folder)
     for file in checkpoint_files(folder, settings):
-        _trainer_and_configuration(plans, read_checkpoint(file, mapped=True))
+        with blaming(folder / "plans.json", COPY):
+            _trainer_and_configuration(plans, read_checkpoint(file, mapped=True, trusted=True), folder)
 
 
-def _trainer_and_configuration(plans: PlansManager, checkpoint: Mapping[str, Any]) -> tuple[Any, ConfigurationManager]:
+def _trainer_and_configuration(
+    plans: PlansManager, checkpoint: Mapping[str, Any], folder: Path
+) -> tuple[Any, ConfigurationManager]:
     name = checkpoint["init_args"]["configuration"]
+    if name not in plans.available_configurations:
+        raise ValueError(f"{folder / 'plans.json'} has no configuration {name}, as the checkpoint has. {COPY}")
     configuration = plans.get_configuration(name)
     if configuration.previous_stage_name is not None:
         raise NotImplementedError(f"Configuration {name} is a cascade: use nnUNetv2_predict.")
@@ -213,14 +256,19 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
         NotImplementedError: for a cascade.
     """
     plans, dataset_json = read_descriptions(folder)
-    checkpoints = [read_checkpoint(file) for file in checkpoint_files(folder, settings)]
-    trainer, configuration = _trainer_and_configuration(plans, checkpoints[0])
-    labels = plans.get_label_manager(dataset_json)
-    network = trainer.build_network_architecture(
-        plans, configuration, number_of_channels(dataset_json), labels.num_segmentation_heads, False
-    )
+    checkpoints = [
+        _with_finite_weights(read_checkpoint(file, trusted=True), file) for file in checkpoint_files(folder, settings)
+    ]
+    with blaming(folder / "dataset.json", COPY):
+        labels, channels = plans.get_label_manager(dataset_json), number_of_channels(dataset_json)
+    with blaming(folder / "plans.json", COPY):
+        trainer, configuration = _trainer_and_configuration(plans, checkpoints[0], folder)
+        patch_size, _ = configuration.patch_size, plans.image_reader_writer_class
+        network = trainer.build_network_architecture(
+            plans, configuration, channels, labels.num_segmentation_heads, False
+        )
     network.load_state_dict(checkpoints[0]["network_weights"])
-    separate = _fitting_denoiser(denoiser, number_of_channels(dataset_json), configuration.patch_size)
+    separate = _fitting_denoiser(denoiser, channels, patch_size)
     timesteps = _averaged_timesteps(network)
     module = TimestepChannels(network, with_timesteps=bool(timesteps))
     with contextlib.redirect_stdout(io.StringIO()):  # on a CPU it tells that it is none of CUDA's
@@ -243,7 +291,18 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
     predictor.label_manager = SimpleNamespace(
         num_segmentation_heads=(1 + len(timesteps)) * labels.num_segmentation_heads
     )
-    return TrainedModel(predictor, module, labels, timesteps, separate)
+    return TrainedModel(folder, predictor, module, labels, timesteps, separate)
+
+
+def _with_finite_weights(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:
+    weights = checkpoint["network_weights"]
+    broken = [name for name, values in weights.items() if not torch.isfinite(values).all()]
+    if broken:
+        raise ValueError(
+            f"{file} holds NaN or infinite weights ({broken[0]}{f' and {len(broken) - 1} more' * (len(broken) > 1)}): "
+            "the training of this model has diverged. Train it again, or use an earlier checkpoint."
+        )
+    return checkpoint
 
 
 def _fitting_denoiser(source: str | None, channels: int, patch_size: Sequence[int]) -> Denoiser | None:

@@ -4,17 +4,19 @@ One case after another, so that memory does not grow with their number.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case, naming_problem
+from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
+from nnunet_diffusion_ensemble.images.reading import ImageError
 from nnunet_diffusion_ensemble.prediction.case import Prediction, predict_image
+from nnunet_diffusion_ensemble.prediction.find_cases import find_cases, read_for
 from nnunet_diffusion_ensemble.prediction.folder import (
     ENTROPY,
     MUTUAL_INFORMATION,
@@ -25,9 +27,15 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel, model_files, read_model
+from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
-from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.guard import alone_in
+from nnunet_diffusion_ensemble.system.messages import in_one_line
+from nnunet_diffusion_ensemble.system.places import refuse_file
+from nnunet_diffusion_ensemble.system.records import stamps
+
+OnProblem = Literal["refuse", "skip"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,18 @@ class PredictedCase:
     is_new: bool
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A case or file that was not predicted, and why; `is_problem` unless nobody would take it for an image."""
+
+    name: str
+    problem: str
+    is_problem: bool = True
+
+    def __str__(self) -> str:
+        return self.problem if self.name in self.problem else f"{self.name}: {self.problem}"
+
+
 def predict(
     images: Path,
     output: Path,
@@ -47,8 +67,11 @@ def predict(
     settings: PredictionSettings,
     denoiser: str | None = None,
     continue_prediction: bool = False,
-) -> Iterator[PredictedCase]:
+    on_problem: OnProblem = "refuse",
+) -> Iterator[PredictedCase | LeftOut]:
     """Predicts all cases of a folder and writes `uncertainty.csv` at the end; `Prediction` says what is written.
+
+    Every image is read and checked before the first is predicted.
 
     Args:
         images: folder of images, named as nnU-Net names them (`CASE_0000.png`).
@@ -57,18 +80,68 @@ def predict(
             probability and entropy.
         settings: folds, device and the like.
         denoiser: checkpoint, or name of a shipped denoiser, for the denoising error instead of the network's own.
-        continue_prediction: leave out cases that are there.
+        continue_prediction: leave out cases that are there, made by this model from these images.
+        on_problem: what to do about images that cannot be predicted: `refuse` to start, or `skip` and note them in
+            `prediction.json`.
 
     Yields:
-        each case when it is done.
+        each case when it is done, and what is left out.
 
     Raises:
         ValueError: images, model or settings do not go together; the message says what to do.
         FileNotFoundError: a folder or a checkpoint is missing.
+        AtWorkError: another process predicts into this folder.
     """
+    refuse_file(output)
+    model_stamps = stamps_of_model(model_folder, settings, denoiser)  # first: a file may be replaced at any time
     model = read_model(model_folder, settings, denoiser)
     how = prediction_settings(model_folder, settings, denoiser)
-    yield from predict_cases(model, find_cases(images, model), output, how, continue_prediction)
+    found = find_cases(images, model)
+    if on_problem == "refuse" or not found.cases:
+        found.refuse_problems(images)
+    yield from (LeftOut(name, "is no image of the model's kind", is_problem=False) for name in found.others)
+    yield from (LeftOut(name, problem) for name, problem in found.problems.items())
+    origin = origin_of(model_stamps, found.cases, output, how)
+    target = _target(model, output)
+    with alone_in(output):
+        if continue_prediction:
+            target.check_continues(how, origin.difference)
+        else:
+            target.forget(found.cases)
+        forget_what_changed(model, found.cases, output, origin)
+        yield from predict_cases(model, found.cases, output, how, on_problem=on_problem, left_out=found.problems)
+
+
+def stamps_of_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> dict[str, list[int]]:
+    """Of all files that the predictions of a model depend on. Raises FileNotFoundError if one is missing."""
+    own = stamps(model_files(folder, settings), folder)
+    return own if denoiser is None else own | stamps([denoiser_file(denoiser)])
+
+
+def origin_of(
+    model: Mapping[str, Sequence[int]], cases: Mapping[str, Sequence[Path]], output: Path, how: Mapping[str, Any]
+) -> Origin:
+    """What a folder's predictions were made from, and what they would be now.
+
+    Args:
+        model: from `stamps_of_model`.
+        cases: the image files of each.
+        output: the folder.
+        how: from `prediction_settings`.
+    """
+    images = {case: stamps(files) for case, files in cases.items()}
+    return Origin(output / PREDICTED_FROM, described(model, how, images))
+
+
+def forget_what_changed(model: TrainedModel, cases: Mapping[str, Sequence[Path]], output: Path, origin: Origin) -> None:
+    """Cases that were predicted from something else no longer count as written; the record says what comes now."""
+    _target(model, output).forget(case for case in cases if not origin.is_unchanged(case))
+    origin.write()
+
+
+def _target(model: TrainedModel, output: Path) -> PredictionFolder:
+    reader_writer = model.predictor.plans_manager.image_reader_writer_class()
+    return PredictionFolder(output, model.dataset_json["file_ending"], reader_writer)
 
 
 def prediction_settings(
@@ -83,57 +156,38 @@ def predict_cases(
     cases: Mapping[str, Sequence[Path]],
     output: Path,
     how: Mapping[str, Any],
-    continue_prediction: bool = False,
     with_denoising_error: bool = True,
-) -> Iterator[PredictedCase]:
-    """`predict` with a model that has been read, of some cases.
+    on_problem: OnProblem = "refuse",
+    left_out: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[PredictedCase | LeftOut]:
+    """`predict` with a model that has been read, of those cases that are not there yet.
 
     Args:
         model: from `read_model`.
         cases: the image files of each, in the order of their channels.
         output: folder to write.
         how: from `prediction_settings`.
-        continue_prediction: leave out cases that are there.
         with_denoising_error: measure it, which takes about as long as the prediction.
+        on_problem: what to do about a case that fails: end with its error, or `skip` it.
+        left_out: what was left out before, for `prediction.json`.
     """
-    plans = model.predictor.plans_manager
-    target = PredictionFolder(output, model.dataset_json["file_ending"], plans.image_reader_writer_class())
-    if continue_prediction:
-        target.check_continues(how)
-    else:
-        target.forget(cases)
-    target.begin(how, plans.plans, model.dataset_json)
+    failed: dict[str, str] = {}
+    target = _target(model, output)
+    target.begin(how, model.predictor.plans_manager.plans, model.dataset_json)
     for position, (case, files) in enumerate(cases.items(), start=1):
-        is_new = not (continue_prediction and target.has(case))
+        is_new = not target.has(case)
         if is_new:
-            with target.new_case(case) as case_files:
-                case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error))
+            try:
+                with target.new_case(case) as case_files:
+                    case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error))
+            except Exception as error:  # of memory and drivers there is any kind
+                if on_problem == "refuse" or isinstance(error, OSError):  # a full disk is no fault of the case
+                    raise
+                failed[case] = in_one_line(error)
+                yield LeftOut(case, failed[case])
+                continue
         yield PredictedCase(target.read_scores(case), position, len(cases), is_new)
-    target.write_table(list(cases))
-
-
-def find_cases(folder: Path, model: TrainedModel) -> dict[str, list[Path]]:
-    """The image files of each case, in the order of their channels.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds no images of the model's kind, or cases with another number of channels; they are listed.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}.")
-    ending = model.dataset_json["file_ending"]
-    cases, _ = group_by_case(folder, ending)
-    if not cases:
-        raise ValueError(f"{folder} holds no image named CASE_0000{ending}, which the model was trained on.")
-    first = next(iter(cases.values()))
-    with _readable(first):  # one RGB file may hold three channels; only reading tells
-        images, _ = model.predictor.plans_manager.image_reader_writer_class().read_images(list(map(str, first)))
-    _check_channels(images, first, model)
-    problems = [
-        problem for case, files in cases.items() if (problem := naming_problem(case, files, {len(first)}, ending))
-    ]
-    raise_listing(f"Rename, complete or remove these in {folder}:", problems)
-    return cases
+    target.end(how, [case for case in cases if case not in failed], {**left_out, **failed})
 
 
 def _predict_case(
@@ -159,37 +213,16 @@ def _uncertainty_of(case: str, prediction: Prediction) -> CaseUncertainty:
     )
 
 
-def _check_channels(images: np.ndarray, files: Sequence[Path], model: TrainedModel) -> None:
-    if len(images) != model.num_channels:
-        raise ValueError(
-            f"{', '.join(map(str, files))}: {len(images)} channel(s), the model was trained on {model.num_channels}."
-        )
-
-
 def _preprocessed(model: TrainedModel, files: Sequence[Path]) -> tuple[Tensor, dict[str, Any]]:
     """An image (channels, *space) as in training, and what is needed to take its prediction back."""
     predictor = model.predictor
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
-    with _readable(files):
-        image, _, properties = preprocessor.run_case(
-            list(map(str, files)),
-            None,
-            predictor.plans_manager,
-            predictor.configuration_manager,
-            model.dataset_json,
-        )
-    _check_channels(image, files, model)
+    image, properties = read_for(model, files)
+    plans, configuration = predictor.plans_manager, predictor.configuration_manager
+    image, _, properties = preprocessor.run_case_npy(image, None, properties, plans, configuration, model.dataset_json)
+    if not np.isfinite(image).all():
+        raise ImageError(files, "gives NaN or infinite values in preprocessing")
     return torch.as_tensor(image), properties
-
-
-@contextmanager
-def _readable(files: Sequence[Path]) -> Iterator[None]:
-    """Names the files if they cannot be read; the libraries that read them raise errors of any kind."""
-    try:
-        yield
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{', '.join(map(str, files))} cannot be read ({reason}).") from error
 
 
 def _write_prediction(

@@ -1,16 +1,19 @@
 """Writes the report of a benchmark: one page that needs nothing else, its figures and its tables as files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults
 from nnunet_diffusion_ensemble.report.figures.drawing import STYLE
-from nnunet_diffusion_ensemble.report.page import render
+from nnunet_diffusion_ensemble.report.page import Section, render
 from nnunet_diffusion_ensemble.report.sections import all_sections
 from nnunet_diffusion_ensemble.report.tables import write_tables
 from nnunet_diffusion_ensemble.report.view import ReportOptions, View, choose
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.guard import alone_in
+from nnunet_diffusion_ensemble.system.places import refuse_file
 
 COMMAND = "nnunet-diffusion report RESULTS"
 PAGE, FIGURES, TABLES = "report.html", "figures", "tables"
@@ -32,10 +35,17 @@ def write_report(
 
     Raises:
         ValueError: there are no results, or something is chosen that they do not have.
+        AtWorkError: another process writes into this folder.
     """
+    refuse_file(folder)
     view = choose(results, options or ReportOptions())
     with matplotlib.rc_context(STYLE):
         sections = all_sections(view, command_line)
+    with alone_in(folder):
+        return _write(folder, view, sections)
+
+
+def _write(folder: Path, view: View, sections: Sequence[Section]) -> Path:
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     (folder / TABLES).mkdir(exist_ok=True)
     for picture in (picture for section in sections for picture in section.all_pictures()):

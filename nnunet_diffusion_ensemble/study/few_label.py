@@ -3,26 +3,26 @@
 What is done is read from nnU-Net's result folders, so a study can be stopped, continued, extended and shared out.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock, Timeout
 from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.prediction.model import trainer_class
-from nnunet_diffusion_ensemble.study.label_orders import LabelOrders, assign_folds, check_labels
+from nnunet_diffusion_ensemble.study.label_orders import SPLITS, LabelOrders, assign_folds, check_labels
 from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeBudget, read_length
 from nnunet_diffusion_ensemble.system.child_processes import Command
+from nnunet_diffusion_ensemble.system.guard import alone_at, if_free
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-FINAL, LOCK = "checkpoint_final.pth", ".few_label.lock"
+FINAL = "checkpoint_final.pth"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Training:
         file = next((file for file in files if file.is_file()), None)
         if file is None:
             return None
-        log = read_checkpoint(file, mapped=True)["logging"]
+        log = read_checkpoint(file, mapped=True, trusted=True)["logging"]
         epochs = zip(
             log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False
         )  # the last may lack its end
@@ -241,8 +241,15 @@ class LabelledDataset:
 
     def cases(self) -> list[str]:
         """Names of the labelled cases."""
-        ending = json.loads((self.preprocessed / "dataset.json").read_text())["file_ending"]
+        ending = self._file_ending()
         return sorted(file.name.removesuffix(ending) for file in self.references.glob(f"*{ending}"))
+
+    def _file_ending(self) -> str:
+        file = self.preprocessed / "dataset.json"
+        ending = read_object(file, "Plan again.").get("file_ending")
+        if not isinstance(ending, str) or not ending:
+            raise ValueError(f"{file} lacks file_ending. Plan again.")
+        return ending
 
     def check_plans(self, rivals: Sequence[Rival], configuration: str) -> None:
         """Raises FileNotFoundError or ValueError if a rival's plans are not there or lack the configuration."""
@@ -250,7 +257,9 @@ class LabelledDataset:
             file = self.preprocessed / f"{plans}.json"
             if not file.is_file():
                 raise FileNotFoundError(f"There are no plans {file}. Plan with -p {plans} first, or name others.")
-            there = json.loads(file.read_text())["configurations"]
+            there = read_object(file, "Plan again.").get("configurations")
+            if not isinstance(there, dict):
+                raise ValueError(f"{file} lacks configurations. Plan again.")
             if configuration not in there:
                 raise ValueError(f"{file} has no configuration {configuration}, but {', '.join(there)}.")
 
@@ -282,7 +291,8 @@ def make_study(
 
 def add_folds(dataset: LabelledDataset, labels: Sequence[int], orders: LabelOrders) -> None:
     """Adds the folds that a study trains on to the data set, as far as they are not there."""
-    _folds(dataset, labels, orders, write=True)
+    with alone_at(dataset.preprocessed / SPLITS, wait=True):  # several parts may begin at once
+        _folds(dataset, labels, orders, write=True)
 
 
 def _folds(
@@ -299,13 +309,5 @@ def claimed(trainings: Sequence[Training]) -> Iterator[tuple[Training, bool]]:
     """Trainings one after the other, each with whether it is ours: another process may be at it, or have done it."""
     for training in trainings:
         training.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(training.folder / LOCK)
-        try:
-            lock.acquire(timeout=0)  # the system frees it when the process ends, in whatever way
-        except Timeout:
-            yield training, False
-            continue
-        try:
-            yield training, not training.is_done
-        finally:
-            lock.release()
+        with if_free(alone_at(training.folder)) as is_free:  # in the folder is the lock of the training itself
+            yield training, is_free and not training.is_done

@@ -4,6 +4,7 @@ So the labelled cases of one seed are nested. nnU-Net reads them as folds of `sp
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ from pydantic import ConfigDict, Field
 
 from nnunet_diffusion_ensemble.system.allowed import WORDS
 from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.json_files import read_value
 from nnunet_diffusion_ensemble.system.settings import Listed, Settings, Text
+from nnunet_diffusion_ensemble.training.splits import FOLDS_OF_NNUNET, SPLITS
 
-SPLITS = "splits_final.json"
-FOLDS_OF_NNUNET = 5
 HELD_OUT_SEED = 12345  # the held-out cases are the same for all seeds
 FORMAT = '{"seeds": {"0": {"train_order": ["CASE", ...]}, ...}}, optionally with "in_domain_test": ["CASE", ...]'
+
+logger = logging.getLogger(__name__)
 
 Split = dict[str, Any]  # nnU-Net's `train` and `val`, and for folds of ours the `seed`, which nnU-Net does not read
 
@@ -61,8 +64,16 @@ class LabelOrders:
 
 
 def draw_orders(cases: Sequence[str], seeds: Sequence[int], num_held_out: int = 0) -> LabelOrders:
-    """Random orders of all cases but the held-out ones. They do not depend on how many of them are used."""
+    """Random orders of all cases but the held-out ones. They do not depend on how many of them are used.
+
+    Raises:
+        ValueError: all cases would be held out.
+    """
     cases = sorted(cases)
+    if num_held_out >= len(cases):
+        raise ValueError(
+            f"--hold-out {num_held_out}: the data set has {len(cases)} labelled case(s), which leaves none."
+        )
     held_out = set(np.random.default_rng(HELD_OUT_SEED).permutation(cases)[:num_held_out].tolist())
     rest = [case for case in cases if case not in held_out]
     orders = {seed: tuple(np.random.default_rng(seed).permutation(rest).tolist()) for seed in seeds}
@@ -76,17 +87,15 @@ def read_orders(file: Path, cases: Sequence[str], seeds: Sequence[int]) -> Label
 
     Args:
         file: JSON.
-        cases: those of the data set. Held-out cases that are not among them are left out: they lie elsewhere.
+        cases: those of the data set. Held-out cases may all lie elsewhere; then they are left out.
         seeds: those wanted.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it has another form, lacks a seed, or names cases that the data set has not, or one twice.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no {file}.")
     try:
-        content = _OrdersFile.read(json.loads(file.read_text()))
+        content = _OrdersFile.read(read_value(file))
     except ValueError as error:
         raise ValueError(f"{file} is no file of label orders ({error}) Its form is {FORMAT}.") from error
     orders = {seed: order.train_order for seed, order in content.seeds.items()}
@@ -95,6 +104,11 @@ def read_orders(file: Path, cases: Sequence[str], seeds: Sequence[int]) -> Label
     for seed in seeds:
         _check_order(file, seed, orders[seed], set(cases), set(content.in_domain_test))
     known = tuple(case for case in content.in_domain_test if case in set(cases))
+    if unknown := sorted(set(content.in_domain_test) - set(known)):
+        text = f"{file}: in_domain_test names {len(unknown)} case(s) that the data set has not, such as {unknown[0]}"
+        if known:
+            raise ValueError(f"{text}, beside {len(known)} that it has. Name cases of this data set, or none.")
+        logger.warning("%s: none of them can be tested on here.", text)
     return LabelOrders({seed: orders[seed] for seed in seeds}, known)
 
 
@@ -137,7 +151,7 @@ def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Spli
         a fold for each of them.
     """
     file = preprocessed / SPLITS
-    there: list[Split] = json.loads(file.read_text()) if file.is_file() else _folds_of_nnunet(cases)
+    there = read_splits(file) if file.is_file() else _folds_of_nnunet(cases)
     number, folds = len(there), []
     for split in splits:
         fold = next((fold for fold in _equal(split, there) if fold not in folds), len(there))
@@ -147,6 +161,22 @@ def assign_folds(preprocessed: Path, cases: Sequence[str], splits: Sequence[Spli
     if len(there) > number and write:
         write_text(file, json.dumps(there, indent=4))
     return folds
+
+
+def read_splits(file: Path) -> list[Split]:
+    """nnU-Net's folds.
+
+    Raises:
+        ValueError: it is no such file; the message names the fold.
+    """
+    splits = read_value(file)
+    if not isinstance(splits, list):
+        raise ValueError(f"{file} must hold a list of folds, but holds a {type(splits).__name__}.")
+    for fold, split in enumerate(splits):
+        parts = [split.get(part) if isinstance(split, dict) else None for part in ("train", "val")]
+        if not all(isinstance(part, list) and all(isinstance(case, str) for case in part) for part in parts):
+            raise ValueError(f'{file}, fold {fold}: must be {{"train": [CASES], "val": [CASES]}}.')
+    return splits
 
 
 def _equal(split: Split, folds: Sequence[Split]) -> list[int]:

@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from pydantic import Field
 
+from nnunet_diffusion_ensemble.planning.plan import read_planned_dataset_json, read_plans
+from nnunet_diffusion_ensemble.study.label_orders import SPLITS, read_splits
 from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.guard import alone_in
+from nnunet_diffusion_ensemble.system.json_files import read_object
+from nnunet_diffusion_ensemble.system.messages import blaming
 from nnunet_diffusion_ensemble.system.settings import Count, Positive, Settings
+from nnunet_diffusion_ensemble.training.splits import prepare_splits
 
 LENGTH_FILE = "training_length.json"
 WARM_UP_ITERATIONS, MEASURED_ITERATIONS = 2, 20
@@ -59,10 +67,20 @@ class Fold:
 
     dataset: str
     configuration: str
-    fold: int
+    fold: int | str
     trainer: str
     plans: str
     device: str = "cuda"
+
+    def check(self) -> None:
+        """Raises ValueError or FileNotFoundError for plans, dataset.json or splits that are missing or damaged."""
+        folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(
+            int(self.dataset) if self.dataset.isdigit() else self.dataset
+        )
+        read_plans(folder / f"{self.plans}.json", [self.configuration])
+        read_planned_dataset_json(folder)
+        if (folder / SPLITS).exists():
+            read_splits(folder / SPLITS)
 
     def make_trainer(self, continue_training: bool = False) -> Any:
         """A trainer of nnU-Net or ours.
@@ -72,6 +90,7 @@ class Fold:
         """
         from nnunetv2.run.run_training import get_trainer_from_args
 
+        self.check()
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("There is no device cuda here. Use -device cpu.")
         device = torch.device(self.device)
@@ -90,22 +109,50 @@ def train_for(fold: Fold, limit: TimeBudget, continue_training: bool = False) ->
 
     Raises:
         ValueError: the training that is to be continued was started with another limit.
+        AtWorkError: another process trains this fold.
     """
-    from nnunetv2.run.run_training import maybe_load_checkpoint
-
     if limit.clock == "cpu":
         os.environ["nnUNet_n_proc_DA"] = "0"
     trainer = fold.make_trainer(continue_training)
+    check_split(trainer)
+    with alone_in(Path(trainer.output_folder)):
+        _train_for(trainer, fold, limit, continue_training)
+
+
+def _train_for(trainer: Any, fold: Fold, limit: TimeBudget, continue_training: bool) -> None:
+    from nnunetv2.run.run_training import maybe_load_checkpoint
+
     folder = Path(trainer.output_folder)
     length = read_length(folder, limit) if continue_training else None
     if length is None:
         length = TrainingLength.fitting(limit, measure_iteration(fold.make_trainer(), limit.clock))
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / LENGTH_FILE, json.dumps({"limit": limit.to_json(), "length": asdict(length)}, indent=2))
     set_length(trainer, length)
     trainer.print_to_log_file(f"{length.epochs} epochs of {length.iterations_per_epoch} iterations fit into {limit}.")
     maybe_load_checkpoint(trainer, continue_training, validation_only=False)
     trainer.run_training()
+
+
+def check_split(trainer: Any) -> None:
+    """Makes the split of few labelled cases, for trainers of nnU-Net too, which cannot.
+
+    Raises:
+        ValueError: the splits file is malformed, or no case is left for the validation that a trainer of nnU-Net needs.
+    """
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+    from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
+
+    if trainer.fold == "all" or isinstance(trainer, DiffusionTrainer):
+        return
+    folder = trainer.preprocessed_dataset_folder
+    cases = infer_dataset_class(folder).get_identifiers(folder)
+    prepare_splits(Path(trainer.preprocessed_dataset_folder_base), cases, trainer.fold)
+    if not trainer.do_split()[1]:
+        raise ValueError(
+            f"{type(trainer).__name__} needs a case to validate on, and fold {trainer.fold} has none. Train fold all, "
+            "or one of our trainers, which can do without."
+        )
 
 
 def read_length(folder: Path, limit: TimeBudget) -> TrainingLength | None:
@@ -121,14 +168,15 @@ def read_length(folder: Path, limit: TimeBudget) -> TrainingLength | None:
     file = folder / LENGTH_FILE
     if not file.is_file():
         return None
-    values = json.loads(file.read_text())
-    before = TimeBudget.read(values["limit"])
+    values = read_object(file, "Delete it, and train the fold anew.")
+    with blaming(file, "Delete it, and train the fold anew."):
+        before, length = TimeBudget.read(values["limit"]), TrainingLength(**values["length"])
     if before != limit:
         raise ValueError(
             f"{folder} was trained with {before}, not with {limit}. Ask for the same, use other plans "
             "(nnunet-diffusion plan -p NAME), or delete it."
         )
-    return TrainingLength(**values["length"])
+    return length
 
 
 def set_length(trainer: Any, length: TrainingLength) -> None:

@@ -54,7 +54,7 @@ def map_in_order(
             yield running.popleft().result()
     except BrokenProcessPool as error:
         raise RuntimeError(
-            "A process of the evaluation died. If no error is shown above, the system probably ended it for want of "
+            "A process died. If no error is shown above, the system probably ended it for want of "
             "memory: use fewer processes and run again."
         ) from error
     finally:

@@ -171,6 +171,10 @@ class DiffusionPretrainTrainer(ImagePretrainTrainer):
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """There is nothing to segment: the held-out loss is logged, samples are drawn and compared with the images."""
+        with self.alone():
+            self._validate(save_probabilities)
+
+    def _validate(self, save_probabilities: bool) -> None:
         super().perform_actual_validation(save_probabilities)
         if self.dataloader_train is None:  # nnU-Net's --val, without training
             self.get_tr_and_val_datasets()

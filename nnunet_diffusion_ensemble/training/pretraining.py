@@ -176,11 +176,12 @@ class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore
     # ---- training
 
     def run_training(self) -> None:
-        try:
-            super().run_training()
-        except TimeIsUp:
-            self.print_to_log_file(f"The limit of {self.method.pretraining.max_hours} hours ends the training here")
-            self.on_train_end()
+        with self.alone():
+            try:
+                super().run_training()
+            except TimeIsUp:
+                self.print_to_log_file(f"The limit of {self.method.pretraining.max_hours} hours ends the training here")
+                self.on_train_end()
 
     def on_epoch_start(self) -> None:
         if self.time_limit.is_reached:

@@ -4,12 +4,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
 
 LONGEST_WAIT = timedelta(days=30)
 BLOCK_SIZE = 8  # images
@@ -36,6 +38,12 @@ class BatchShare:
         size, rest = divmod(global_batch_size, num_processes)
         own_size = size + (rank < rest)
         return cls(rank * size + min(rank, rest), own_size * num_processes / global_batch_size)
+
+
+def without_wrappers(network: nn.Module) -> Any:
+    """The network itself, without the wrappers of DDP and torch.compile."""
+    network = network.module if isinstance(network, DistributedDataParallel) else network
+    return network._orig_mod if isinstance(network, OptimizedModule) else network
 
 
 def device_of_process(kind: str) -> torch.device:

@@ -1,5 +1,6 @@
 """What the trainers share that learn from labels: settings of the plans with their own changes, optimiser, batches."""
 
+import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any, ClassVar
@@ -50,6 +51,7 @@ class SegmentationTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[
     """
 
     changes: ClassVar[Mapping[str, Any]] = {}
+    validates = True  # until the split is known
 
     def __init__(
         self,
@@ -104,6 +106,37 @@ class SegmentationTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[
                 f"A batch of {batch_size} cannot be shared evenly by {num_processes} processes, which Dice over the "
                 "batch needs (batch_dice in the plans). Use a number of processes that divides it."
             )
+
+    # ---- without a case to validate on
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """nnU-Net's; where no case validates, its loader gets the training cases, and nothing is drawn from it."""
+        training, validation = super().get_tr_and_val_datasets()
+        self.validates = len(validation.identifiers) > 0
+        return training, validation if self.validates else training
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        if not self.validates:
+            self.num_val_iterations_per_epoch = 0
+            self._best_ema = math.nan  # no mean Dice is above it
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        if self.validates:
+            super().on_validation_epoch_end(val_outputs)
+            return
+        labels = self.label_manager
+        unknown = [math.nan] * len(labels.foreground_regions if labels.has_regions else labels.foreground_labels)
+        for key, value in (("mean_fg_dice", math.nan), ("dice_per_class_or_region", unknown), ("val_losses", math.nan)):
+            self.logger.log(key, value, self.current_epoch)
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        if not self.do_split()[1]:
+            self.print_to_log_file("No case is left for validation, so there is no final validation either.")
+            return
+        super().perform_actual_validation(save_probabilities)
+
+    # ---- end of an epoch
 
     def on_epoch_end(self) -> None:
         save_every, self.save_every = self.save_every, self.num_epochs + 1  # not in nnU-Net's order

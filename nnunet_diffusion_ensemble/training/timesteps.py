@@ -1,6 +1,5 @@
 """What the trainers share that segment with a pretrained denoiser, frozen or fine-tuned, read at some timesteps."""
 
-import pydoc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.pretrained import find_pretrained_checkpoint, load_into_network
 from nnunet_diffusion_ensemble.method import DiffusionMethod, on_the_way
+from nnunet_diffusion_ensemble.nnunet.named_classes import module_class
 from nnunet_diffusion_ensemble.training.segmentation import SegmentationTrainer
 
 
@@ -36,11 +36,9 @@ class TimestepTrainer(SegmentationTrainer):
     ) -> nn.Module:
         configuration = configuration_manager.configuration
         method = DiffusionMethod.from_plans(configuration)
-        network_class = pydoc.locate(method.ensemble.network_class_name)
-        if not callable(network_class):
-            raise ImportError(
-                f"The plans name {method.ensemble.network_class_name} as network, which cannot be imported."
-            )
+        network_class: Any = module_class(
+            method.ensemble.network_class_name, "diffusion.ensemble.network_class_name of the plans"
+        )
         return network_class(
             configuration["architecture"], num_input_channels, num_output_channels, method, configuration["patch_size"]
         )

@@ -1,21 +1,22 @@
 """What all trainers of the package share: settings from the plans, safe checkpoints, seeded noise."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
-from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_checkpoint
 from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
+from nnunet_diffusion_ensemble.system.guard import AtWorkError, alone_in
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.training.continuing import (
     EARLIER,
@@ -27,8 +28,11 @@ from nnunet_diffusion_ensemble.training.processes import (
     BatchShare,
     device_of_process,
     drawn_in_blocks,
+    from_first_process,
     seeded_generator,
+    without_wrappers,
 )
+from nnunet_diffusion_ensemble.training.splits import FOLDS_OF_NNUNET, prepare_splits, split_in_words
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
 SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
@@ -46,6 +50,7 @@ class DiffusionTrainer(nnUNetTrainer):
     """
 
     pretrains: ClassVar[str | None] = None
+    dataset_class: Any
     is_ddp: bool
     network: Any
 
@@ -121,14 +126,30 @@ class DiffusionTrainer(nnUNetTrainer):
             self.inference_allowed_mirroring_axes = axes or None
         return (*others, axes)
 
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's, of a splits file that is checked; with fewer than five cases each validates once.
+
+        Raises:
+            ValueError: the file is malformed or does not fit, see `prepare_splits`.
+        """
+        if self.fold == "all":
+            return super().do_split()
+        self.dataset_class = self.dataset_class or infer_dataset_class(self.preprocessed_dataset_folder)
+        cases = self.dataset_class.get_identifiers(self.preprocessed_dataset_folder)
+        folder = Path(self.preprocessed_dataset_folder_base)
+        from_first_process(lambda: prepare_splits(folder, cases, int(self.fold)))
+        training, validation = super().do_split()
+        if len(cases) < FOLDS_OF_NNUNET or not validation:
+            self.print_to_log_file(split_in_words(training, validation))
+        return training, validation
+
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """There is no deep supervision to switch."""
 
     @property
     def plain_network(self) -> Any:
         """The network without the wrappers of DDP and torch.compile."""
-        network = self.network.module if self.is_ddp else self.network
-        return network._orig_mod if isinstance(network, OptimizedModule) else network
+        return without_wrappers(self.network)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision: what the plans name, else nnU-Net's choice, which is float16 on CUDA."""
@@ -136,6 +157,25 @@ class DiffusionTrainer(nnUNetTrainer):
         if precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, getattr(torch, precision))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process trains or validates this fold until the block ends; of several the first process sees to it.
+
+        If another one does, this process ends with status 2 and says so: nnU-Net's commands would show a stack trace.
+        """
+        with ExitStack() as stack:
+            if self.local_rank == 0:
+                try:
+                    stack.enter_context(alone_in(Path(self.output_folder)))
+                except AtWorkError as error:
+                    self.print_to_log_file(f"Error: {error}")
+                    raise SystemExit(2) from error
+            yield
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        with self.alone():
+            super().perform_actual_validation(save_probabilities)
 
     def on_train_start(self) -> None:
         super().on_train_start()
@@ -146,7 +186,7 @@ class DiffusionTrainer(nnUNetTrainer):
                 self.print_to_log_file(f"Of an earlier training, renamed to {EARLIER}...: {', '.join(earlier)}")
 
     def run_training(self) -> None:
-        with telling_what_to_lower(self.memory_settings()):
+        with self.alone(), telling_what_to_lower(self.memory_settings()):
             super().run_training()
 
     def memory_settings(self) -> dict[str, Any]:
@@ -230,7 +270,7 @@ class DiffusionTrainer(nnUNetTrainer):
         file = Path(filename_or_checkpoint)
         if not self.was_initialized:
             self.initialize()
-        checkpoint = read_checkpoint(file)
+        checkpoint = read_checkpoint(file, trusted=True)
         configuration, weights = self.configuration_manager.configuration, self.plain_network.state_dict()
         refuse_foreign_checkpoint(checkpoint, file, type(self).__name__, configuration, weights)
         super().load_checkpoint(str(file))  # again from the file: a dict, which its types allow, it cannot read

@@ -13,8 +13,8 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from PIL import Image
 
 from nnunet_diffusion_ensemble.benchmark.domains import Expected, Reading, check_domain
-from nnunet_diffusion_ensemble.benchmark.records import stamps
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
+from nnunet_diffusion_ensemble.system.records import stamps
 
 LABELS = {"background": 0, "lung": 1, "heart": 2, "ignore": 3}
 DATASET = {"channel_names": {"0": "X-ray"}, "labels": LABELS, "file_ending": ".png"}
@@ -47,30 +47,30 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no image": (lambda root: (root / "images/b_0000.png").unlink(), r"references/b\.png has no image .*b_0000\.png"),
     "another size": (
         lambda root: save(root / "references/b.png", np.zeros((6, 5))),
-        r"the reference b\.png is 6 x 5 pixels, the image 5 x 6",
+        r"the reference .*b\.png is of size 6 x 5, the image b_0000\.png of 5 x 6",
     ),
     "other values": (
         lambda root: save(root / "references/b.png", np.arange(30).reshape(5, 6) // 20 * 255),
-        r"values 0, 255 in the reference b\.png; allowed are 0, 1, 2, 3.*nnunet-diffusion convert",
+        r"the reference .*b\.png holds the values 0, 255; allowed are 0, 1, 2, 3.*nnunet-diffusion convert",
     ),
     "many values": (
         lambda root: save(root / "references/b.png", np.arange(30).reshape(5, 6)),
-        r"values 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\. in the reference",
+        r"holds the values 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, \.\.\.; allowed",
     ),
     "a truncated image": (lambda root: truncate(root / "images/b_0000.png"), r"images/b_0000\.png cannot be read \("),
     "a truncated reference": (lambda root: truncate(root / "references/b.png"), r"references/b\.png cannot be read"),
     "an image of text": (lambda root: (root / "images/b_0000.png").write_text("x"), r"b_0000\.png cannot be read"),
     "colours": (
         lambda root: save(root / "images/b_0000.png", np.zeros((5, 6, 3))),
-        r"b_0000\.png: 3 channel\(s\), the models were trained on 1",
+        r"b_0000\.png holds 3 channel\(s\), the models were trained on 1",
     ),
     "two channels": (
         lambda root: save(root / "images/b_0001.png", np.zeros((5, 6))),
-        r"b_0000\.png, b_0001\.png: 2 channel\(s\), the models were trained on 1",
+        r"b_0000\.png, .*b_0001\.png hold 2 channel\(s\), the models were trained on 1",
     ),
     "a reference in colours": (
         lambda root: save(root / "references/b.png", np.zeros((5, 6, 3))),
-        r"reference b\.png has 3 channels",
+        r"references/b\.png has 3 channels",
     ),
     "a channel number that is missing": (
         lambda root: (root / "images/b_0000.png").rename(root / "images/b_0001.png"),
@@ -217,7 +217,10 @@ def test_another_spacing_is_named_where_it_has_a_meaning(
     checked, problems = check_domain(domain, expected)
     assert bool(checked.cases) == is_good
     if not is_good:
-        assert problems[0].problem == "the reference a.nii.gz has the spacing 2.5 x 1 x 1, the image 2 x 1 x 1"
+        file = tmp_path / "references" / "a.nii.gz"
+        assert problems[0].problem == (
+            f"the reference {file} has the spacing 1 x 1 x 2.5, the image a_0000.nii.gz 1 x 1 x 2"
+        )
 
 
 def test_regions_and_the_ignore_label_tell_the_values_that_are_allowed() -> None:

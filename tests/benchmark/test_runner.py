@@ -3,14 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmark_inputs import make_domain, notes_of, snapshot, with_models
-from filelock import FileLock
 from nnunetv2.evaluation.evaluate_predictions import compute_metrics
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from other_process import at_work_elsewhere
 from stock_prediction import stock
 
 from nnunet_diffusion_ensemble.benchmark import runner
@@ -86,10 +87,26 @@ def test_a_second_run_does_nothing(make_benchmark: Callable, counted: dict[str, 
     spec = make_benchmark(domains=("north", "south"))
     run_benchmark(spec)
     assert counted["models"] == [("model", (0,))]  # read once for both domains
-    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "runs").rglob("[!.]*")}
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "out" / "runs").rglob("*.*")}
     assert notes_of(spec) == []
     assert counted["models"] == [("model", (0,))] and len(counted["cases"]) == 4
     assert times == {file: file.stat().st_mtime_ns for file in times}
+
+
+@pytest.mark.parametrize("table", ["results.csv", "calibration.csv", "prediction/summary.json"])
+def test_a_finished_pair_whose_table_was_damaged_is_evaluated_again(
+    table: str, make_benchmark: Callable, counted: dict[str, list], tmp_path: Path
+) -> None:
+    spec = make_benchmark()
+    run_benchmark(spec)
+    before, file = snapshot(tmp_path / "out"), ResultFolder(tmp_path / "out").run(spec.models[0], 0, "north") / table
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert any("cases to predict" in line for line in work_to_do(spec))
+    run_benchmark(spec)
+    assert snapshot(tmp_path / "out") == before
+    assert len(counted["cases"]) == 2  # evaluated, not predicted again
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
@@ -233,14 +250,14 @@ def test_a_model_at_work_elsewhere_is_waited_for_and_not_done_twice(
     spec = make_benchmark({0: (0,), 1: (1,)})
     first = ResultFolder(tmp_path / "out").run(spec.models[0], 0, "north").parent
     first.mkdir(parents=True)
-    other = FileLock(first / ".lock")
-    other.acquire()
+    other = ExitStack()
+    other.enter_context(at_work_elsewhere(first / ".lock"))
     seen: list[list] = []
 
     def report(progress: BenchmarkProgress) -> None:
         if progress.step == "waiting":
             seen.append(list(counted["models"]))
-            other.release()
+            other.close()
 
     run_benchmark(spec, report)
     assert seen == [[("model", (1,))]]  # the other model came first

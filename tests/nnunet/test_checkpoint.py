@@ -67,7 +67,7 @@ def other_zip(file: Path) -> None:
         (lambda file: file.write_bytes(pickle.dumps(CHECKPOINT["init_args"])), "it is a bare pickle"),
         (lambda file: torch.save(CHECKPOINT, file, _use_new_zipfile_serialization=False), "a torch older than 1.6"),
         (lambda file: file.write_bytes(b"\x89HDF\r\n\x1a\n"), "it is an HDF5 file"),
-        (safetensors, "it is a safetensors file"),
+        (safetensors, "is a safetensors file, but not of"),
         (model_zip, "nnUNetv2_install_pretrained_model_from_zip"),
         (other_zip, r"a zip archive of other things, such as notes\.txt"),
         (lambda file: torch.save({"state_dict": {}}, file), "holds the keys state_dict and lacks network_weights, "),

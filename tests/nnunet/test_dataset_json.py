@@ -30,7 +30,7 @@ def test_a_missing_file_is_named_with_an_example(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "is not JSON"),
-        ("[]", "lacks channel_names and file_ending"),
+        ("[]", "must hold an object"),
         (json.dumps({"file_ending": ".png"}), "lacks channel_names"),
         (json.dumps({"channel_names": {"0": "MRI"}}), "lacks file_ending"),
         (json.dumps({"channel_names": {}, "file_ending": ".png"}), "lacks channel_names"),

@@ -224,8 +224,8 @@ def test_a_full_disk_is_reported_as_such_and_leaves_the_earlier_shims(nnunetv2_f
     before = files_below(nnunetv2_folder)
     for table in (registration.TRAINERS, registration.PLANNERS):
         monkeypatch.setitem(table, "New", "somewhere.new")
-    refuse_writing(monkeypatch, "experiment_planning", OSError(errno.ENOSPC, "No space left"))
-    with pytest.raises(OSError, match="No space left") as caught:
+    refuse_writing(monkeypatch, "experiment_planning", OSError(errno.ENOSPC, "The disk is full"))
+    with pytest.raises(OSError, match="The disk is full") as caught:
         registration.register(nnunetv2_folder)
     assert not isinstance(caught.value, PermissionError)
     assert files_below(nnunetv2_folder) == before

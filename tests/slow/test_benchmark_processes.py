@@ -67,7 +67,7 @@ def end(_: int) -> None:
 
 
 def test_a_process_that_dies_is_an_error(run: Callable[..., Any]) -> None:
-    with pytest.raises(RuntimeError, match="A process of the evaluation died"):
+    with pytest.raises(RuntimeError, match="A process died"):
         run(map_until_death)
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+from other_process import at_work_elsewhere
 
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.study.few_label import (
-    LOCK,
     LabelledDataset,
     Study,
     Training,
@@ -161,7 +160,7 @@ def test_commands_are_those_of_nnunet_and_continue_what_was_begun(study: Study, 
 def test_a_training_is_claimed_once(study: Study, finish: Callable) -> None:
     first, second, third = study.trainings[:3]
     first.folder.mkdir(parents=True)
-    with FileLock(first.folder / LOCK):  # another process is at it
+    with at_work_elsewhere(first.folder.with_name(f".{first.folder.name}.lock")):
         seen = []
         for training, is_ours in claimed([first, second, third]):
             seen.append((training, is_ours))

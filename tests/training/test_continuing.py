@@ -74,8 +74,8 @@ def end_of(trainer: Any) -> dict[str, Any]:
     trainer.on_train_end()
     checkpoint = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
     checkpoint["logging"] = {key: values for key, values in checkpoint["logging"].items() if "timestamp" not in key}
-    for name in ("init_args", "trainer_name", "inference_allowed_mirroring_axes"):
-        del checkpoint[name]
+    for name in ("init_args", "trainer_name", "pretrains", "inference_allowed_mirroring_axes"):
+        checkpoint.pop(name, None)
     return checkpoint
 
 

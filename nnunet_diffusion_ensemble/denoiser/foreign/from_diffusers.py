@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import LEARNED_VARIANCES, SavedModel, read_json
+from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import LEARNED_VARIANCES, SavedModel
 from nnunet_diffusion_ensemble.denoiser.unets.libraries import import_diffusers
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 
 def read_diffusers(folder: Path) -> SavedModel:
@@ -63,13 +64,13 @@ def _diffusers_folders(folder: Path) -> tuple[Path, Path]:
 
 
 def _check_class(config: Path, allowed: str) -> None:
-    name = read_json(config).get("_class_name")
+    name = read_object(config).get("_class_name")
     if name != allowed:
         raise ValueError(f"{config} is that of a {name}. Only {allowed} can be used: unconditional, on images.")
 
 
 def _diffusers_scheduler(diffusers: Any, folder: Path) -> Any:
-    name = read_json(folder / "scheduler_config.json").get("_class_name")
+    name = read_object(folder / "scheduler_config.json").get("_class_name")
     try:
         scheduler = getattr(diffusers, str(name)).from_pretrained(folder, local_files_only=True)
     except Exception as error:

@@ -14,10 +14,10 @@ from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import (
     SavedModel,
     find_weights,
     image_range_of,
-    read_json,
     read_weights,
 )
 from nnunet_diffusion_ensemble.denoiser.unets.guided_diffusion import GuidedDiffusionArguments
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 EXAMPLE = '{"image_size": 256, "num_channels": 128, "num_res_blocks": 2, "learn_sigma": true, ...}'
 
@@ -61,7 +61,7 @@ def read_guided_diffusion(path: Path) -> SavedModel:
         FileNotFoundError, ValueError: if something is missing or cannot be used.
     """
     weights, description = find_weights(path, EXAMPLE)
-    values = read_json(description)
+    values = read_object(description)
     image_range = image_range_of(values, description)
     in_channels = values.pop("in_channels", 3)
     values.pop("image_range", None)

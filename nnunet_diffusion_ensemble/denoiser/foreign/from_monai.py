@@ -8,9 +8,9 @@ from nnunet_diffusion_ensemble.denoiser.foreign.saved_model import (
     find_weights,
     image_range_of,
     image_size_of,
-    read_json,
     read_weights,
 )
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 EXAMPLE = (
     '{"network": {"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": [64, 128], ...},'
@@ -28,7 +28,7 @@ def read_monai(path: Path) -> SavedModel:
     from monai.networks.schedulers import DDPMScheduler
 
     weights, description = find_weights(path, EXAMPLE)
-    values = read_json(description)
+    values = read_object(description)
     unknown = set(values) - {"network", "scheduler", "image_range", "image_size"}
     if unknown or not all(isinstance(values.get(name), dict) for name in ("network", "scheduler")):
         raise ValueError(f"{description} must hold the arguments of network and scheduler, as\n  {EXAMPLE}")

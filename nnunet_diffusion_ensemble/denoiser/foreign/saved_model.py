@@ -1,6 +1,5 @@
 """A model of another library as it lies on disk, read into one form; weights with a JSON beside them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,21 +65,6 @@ def find_weights(path: Path, json_example: str) -> tuple[Path, Path]:
             f"  {json_example}"
         )
     return path, description
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: if it is something else.
-    """
-    try:
-        values = json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is not valid JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} must hold an object, {{...}}, but holds a {type(values).__name__}.")
-    return values
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -1,18 +1,25 @@
 """One case's pictures for the gallery: image, reference, prediction, single timesteps and entropy, as flat arrays.
 
 Of a volume the slice with the largest reference area is taken, across the axis with the largest spacing, and shown as
-radiologists look at it: the patient's left at the right, the head above in coronal and sagittal slices.
+radiologists look at it: the patient's left at the right, the head above in coronal and sagittal slices. All arrays are
+turned alike, as the image lies, so that what is shown is what was compared, voxel by voxel.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
+from nnunet_diffusion_ensemble.images.geometry import Geometry
+from nnunet_diffusion_ensemble.images.maps import ENDINGS, read_map
+from nnunet_diffusion_ensemble.images.reading import choose_reader, read_images, read_segmentation, size
 from nnunet_diffusion_ensemble.prediction.folder import ENTROPY, TIMESTEPS
 
 Masks = dict[str, np.ndarray]
@@ -43,6 +50,34 @@ class CaseImages:
 
 
 @dataclass(frozen=True)
+class _View:
+    """How a volume is looked at.
+
+    Attributes:
+        orientation: nibabel's transform of the axes (columns, rows, slices) towards the patient's left, back and head;
+            None for pictures.
+        spacing: of the turned axes (slices, rows, columns).
+    """
+
+    orientation: np.ndarray | None
+    spacing: tuple[float, ...]
+
+    @classmethod
+    def of(cls, properties: Mapping[str, Any]) -> "_View":
+        geometry = Geometry.of(properties)
+        if geometry is None or len(geometry.spacing_mm) == 2:
+            return cls(None, tuple(map(float, properties["spacing"])))
+        turned = ornt_transform(io_orientation(geometry.affine), axcodes2ornt(("L", "P", "S")))
+        spacing = np.empty(3)
+        spacing[turned[:, 0].astype(int)] = geometry.spacing_mm
+        return cls(turned, tuple(spacing[::-1].tolist()))
+
+    def __call__(self, volume: np.ndarray) -> np.ndarray:
+        """A volume (slices, rows, columns), its axes towards the patient's left, back and head."""
+        return volume if self.orientation is None else apply_orientation(volume.T, self.orientation).T
+
+
+@dataclass(frozen=True)
 class _Cut:
     """Where a volume is cut: position along an axis (slices, rows, columns)."""
 
@@ -52,6 +87,26 @@ class _Cut:
     def __call__(self, volume: np.ndarray) -> np.ndarray:
         plane = volume.take(self.position, self.axis)
         return plane if self.axis == 0 else plane[::-1]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Reads the files of a case, with the reader of its model, and refuses those of another size than the image."""
+
+    reader: BaseReaderWriter
+    shape: tuple[int, ...]
+    like: np.ndarray
+
+    def labels(self, file: Path) -> np.ndarray:
+        return self._checked(read_segmentation(self.reader, file)[0], file)
+
+    def map(self, file: Path) -> np.ndarray:
+        return self._checked(read_map(file, type(self.reader).__name__), file)
+
+    def _checked(self, array: np.ndarray, file: Path) -> np.ndarray:
+        if array.shape != self.shape:
+            raise ValueError(f"{file} is of size {size(array[None])}, the image of {size(self.like)}")
+        return array
 
 
 def read_case(domain: DomainSpec, prediction: Path, case: str, labels: tuple[str, ...]) -> CaseImages:
@@ -66,73 +121,62 @@ def read_case(domain: DomainSpec, prediction: Path, case: str, labels: tuple[str
     Raises:
         ValueError: a file is missing, unreadable or of another size than the image; it is named.
     """
-    values, ending = _label_values(prediction / "dataset.json", labels)
+    values, dataset_json = _label_values(prediction / "dataset.json", labels)
+    ending = dataset_json["file_ending"]
     image_file = domain.images / f"{case}_0000{ending}"
-    image = _read(image_file)
-    shape = sitk.GetArrayViewFromImage(image).shape[: image.GetDimension()]
-    reference = _array(domain.references / f"{case}{ending}", shape)
-    predicted = _array(prediction / f"{case}{ending}", shape)
-    cut = _find_cut(image, np.isin(reference, _all_values(values)), np.isin(predicted, _all_values(values)))
+    reader = _reader(prediction / "plans.json", dataset_json, image_file)
+    image, properties = read_images(reader, [image_file])
+    files, view = _Files(reader, image.shape[1:], image), _View.of(properties)
+    reference = view(files.labels(domain.references / f"{case}{ending}"))
+    predicted = view(files.labels(prediction / f"{case}{ending}"))
+    cut = _find_cut(view.spacing, np.isin(reference, _all_values(values)), np.isin(predicted, _all_values(values)))
 
     def masks(labelled: np.ndarray) -> Masks:
         flat = _flat(labelled, cut)
         return {name: np.isin(flat, numbers) for name, numbers in values.items()}
 
     timesteps = {
-        int(folder.name[1:]): masks(_array(folder / f"{case}{ending}", shape))
+        int(folder.name[1:]): masks(view(files.labels(folder / f"{case}{ending}")))
         for folder in sorted((prediction / TIMESTEPS).glob("t[0-9]*"))
     }
-    maps = [file for file in (prediction / ENTROPY / f"{case}{end}" for end in (".tif", ".nii.gz")) if file.is_file()]
-    entropy = _flat(_array(maps[0], shape), cut) if maps else None
-    shown = _flat(sitk.GetArrayFromImage(image), cut)
-    aspect, text = _aspect(image, cut), _cut_text(cut, shape)
-    return CaseImages(shown, masks(reference), masks(predicted), timesteps, entropy, aspect, text)
+    map_file = prediction / ENTROPY / f"{case}{ENDINGS.get(type(reader).__name__)}"
+    entropy = _flat(view(files.map(map_file)), cut) if map_file.is_file() else None
+    shown = [_flat(view(channel), cut) for channel in image]
+    picture = np.stack(shown, -1) if len(shown) in (3, 4) and cut is None else shown[0]
+    aspect, text = _aspect(view.spacing, cut), _cut_text(cut, reference.shape)
+    return CaseImages(picture, masks(reference), masks(predicted), timesteps, entropy, aspect, text)
 
 
-def _label_values(file: Path, labels: tuple[str, ...]) -> tuple[dict[str, list[int]], str]:
-    """The values in a label map of each label or region, and the ending of image files."""
+def _label_values(file: Path, labels: tuple[str, ...]) -> tuple[dict[str, list[int]], dict[str, Any]]:
+    """The values in a label map of each label or region, and dataset.json."""
     try:
         described = json.loads(file.read_text())
-        ending, named = described["file_ending"], described["labels"]
-        values = {name: np.atleast_1d(named[name]).tolist() for name in labels}
+        described["file_ending"].startswith(".")
+        values = {name: np.atleast_1d(described["labels"][name]).tolist() for name in labels}
     except FileNotFoundError as error:
         raise ValueError(f"{file} is missing") from error
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} does not describe the labels {', '.join(labels)}") from error
-    return values, ending
+    return values, described
+
+
+def _reader(plans_file: Path, dataset_json: Mapping[str, Any], image: Path) -> BaseReaderWriter:
+    """That of the model; of predictions without plans the one that nnU-Net would choose."""
+    if plans_file.is_file():
+        return PlansManager(str(plans_file)).image_reader_writer_class()
+    return choose_reader(dataset_json, [image])
 
 
 def _all_values(values: Mapping[str, list[int]]) -> list[int]:
     return sorted({number for numbers in values.values() for number in numbers})
 
 
-def _read(file: Path) -> sitk.Image:
-    """An image; volumes with axes towards the patient's left, back and head."""
-    if not file.is_file():
-        raise ValueError(f"{file} is missing")
-    try:
-        image = sitk.ReadImage(str(file))
-    except RuntimeError as error:
-        raise ValueError(f"{file} cannot be read") from error
-    return sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image
-
-
-def _array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    array = sitk.GetArrayFromImage(_read(file))
-    if array.shape != shape:
-        raise ValueError(f"{file} is of size {_size(array.shape)}, the image of {_size(shape)}")
-    return array
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _find_cut(image: sitk.Image, reference: np.ndarray, prediction: np.ndarray) -> _Cut | None:
-    """Through the largest area of the reference, of the prediction if that is empty, or through the middle."""
-    if reference.ndim == 2:
+def _find_cut(spacing: tuple[float, ...], reference: np.ndarray, prediction: np.ndarray) -> _Cut | None:
+    """Through the largest area of the reference, of the prediction if that is empty, or through the middle; None for
+    what has one slice."""
+    if len(reference) == 1:
         return None
-    axis = int(np.argmax(image.GetSpacing()[::-1]))
+    axis = int(np.argmax(spacing))
     others = tuple(other for other in range(3) if other != axis)
     for mask in (reference, prediction):
         areas = mask.sum(others)
@@ -142,14 +186,12 @@ def _find_cut(image: sitk.Image, reference: np.ndarray, prediction: np.ndarray) 
 
 
 def _flat(array: np.ndarray, cut: _Cut | None) -> np.ndarray:
-    return array if cut is None else cut(array)
+    return array[0] if cut is None else cut(array)
 
 
-def _aspect(image: sitk.Image, cut: _Cut | None) -> float:
-    spacing = list(image.GetSpacing()[::-1])
-    if cut is not None:
-        del spacing[cut.axis]
-    return spacing[0] / spacing[1]
+def _aspect(spacing: tuple[float, ...], cut: _Cut | None) -> float:
+    rows, columns = (mm for axis, mm in enumerate(spacing) if axis != (0 if cut is None else cut.axis))
+    return rows / columns
 
 
 def _cut_text(cut: _Cut | None, shape: tuple[int, ...]) -> str | None:

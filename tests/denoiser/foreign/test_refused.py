@@ -182,7 +182,7 @@ def test_an_empty_folder_and_broken_json_are_refused(by_monai: Make, tmp_path: P
         read_foreign(f"monai:{tmp_path}")
     saved = by_monai()
     description = Path(saved.source.partition(":")[2]) / "model.json"
-    for text, message in (("{", "not valid JSON"), ("[]", "must hold an object")):
+    for text, message in (("{", "is not JSON"), ("[]", "must hold an object")):
         description.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_foreign(saved.source)

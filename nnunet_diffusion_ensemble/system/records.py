@@ -1,5 +1,6 @@
 """What a result was made from, kept beside it in JSON, so that it is made anew when that changes."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,11 @@ def stamps(files: Iterable[Path], base: Path | None = None) -> dict[str, list[in
         state = file.stat()
         found[str(file.relative_to(base)) if base else file.name] = [state.st_size, state.st_mtime_ns]
     return found
+
+
+def checksums(files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files, by their names."""
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def read_record(file: Path) -> dict[str, Any] | None:

@@ -1,0 +1,1 @@
+"""What `nnunet-diffusion doctor` looks at: the machine, and the data sets on it."""
