@@ -5,12 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nnunet_diffusion_ensemble.data.verify import verify_dataset
-from nnunet_diffusion_ensemble.doctor.datasets import NAME, Places, look_at_dataset
+from nnunet_diffusion_ensemble.doctor.datasets import NAME, DataFolders, look_at_dataset
 from nnunet_diffusion_ensemble.doctor.finding import NOTE, OK, PROBLEM, Finding
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_dataset_json
 
 
-def examine(number: int, places: Places, num_processes: int) -> Iterator[Finding]:
+def examine(number: int, places: DataFolders, num_processes: int) -> Iterator[Finding]:
     """Looks at one data set, by its number, and at all its images.
 
     Raises:
