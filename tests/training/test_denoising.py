@@ -37,6 +37,15 @@ def test_images_are_moved_and_mirrored_but_their_intensities_not_changed(make_tr
     assert names == ["SpatialTransform", "MirrorTransform", "RemoveLabelTransform"]
 
 
+def test_no_patch_is_drawn_for_its_foreground(make_pretraining, monkeypatch):
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    trainer = make_pretraining()
+    trainer.initialize()
+    loader = trainer.get_dataloaders()[0].data_loader
+    assert loader.batch_size == 3
+    assert not any(loader.get_do_oversample(position) for position in range(3))
+
+
 # ---- images
 
 
