@@ -1,5 +1,6 @@
 """Planner: nnU-Net's own topology, and all settings of the method in the plans."""
 
+import numpy as np
 import pytest
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     ResEncUNetPlanner,
@@ -47,6 +48,14 @@ def test_input_scaling_brings_each_normalisation_to_zero_mean_and_unit_range(
     assert denoiser["input_shift"] == [shift]
 
 
+def test_a_channel_that_is_the_same_everywhere_gets_a_finite_scale(tmp_path, monkeypatch):
+    planner = DiffusionEnsemblePlanner(
+        make_dataset(tmp_path, monkeypatch, {"0": "noNorm"}, (1, 64, 64), (999.0, 1.0, 1.0))
+    )
+    planner.dataset_fingerprint["foreground_intensity_properties_per_channel"]["0"]["std"] = 0.0
+    assert np.isfinite(planner.denoiser_settings(["NoNormalization"]).input_scale).all()
+
+
 def test_regions_are_averaged_as_sigmoids_and_labels_as_softmax(tmp_path, monkeypatch):
     regions = {"background": 0, "whole": [1, 2], "part": 2}
     size = (1, 64, 64), (999.0, 1.0, 1.0)
@@ -56,11 +65,15 @@ def test_regions_are_averaged_as_sigmoids_and_labels_as_softmax(tmp_path, monkey
     assert plan(DiffusionEnsemblePlanner(with_labels))["2d"]["diffusion"]["ensemble"]["averaging"] == "softmax"
 
 
-def test_pretraining_batch_covers_five_per_cent_of_labelled_and_unlabelled_images(tmp_path, monkeypatch):
-    # 20 labelled and 380 unlabelled images of one patch each: 5% of 400 is 20.
-    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0), num_unlabelled=380)
+# Images of one patch each, 20 of them labelled: 5% of 20 is 1, of 400 is 20, of 800 is 40; allowed are 2 to 32.
+@pytest.mark.parametrize(("num_unlabelled", "batch_size"), [(0, 2), (380, 20), (780, 32)])
+def test_pretraining_batch_covers_five_per_cent_of_labelled_and_unlabelled_images(
+    num_unlabelled, batch_size, tmp_path, monkeypatch
+):
+    size = (1, 64, 64), (999.0, 1.0, 1.0)
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, *size, num_unlabelled=num_unlabelled)
     planned = plan(DiffusionEnsemblePlanner(name))["2d"]
-    assert planned["diffusion"]["pretraining"]["batch_size"] == 20
+    assert planned["diffusion"]["pretraining"]["batch_size"] == batch_size
     assert planned["batch_size"] == 2  # 5% of 20 is 1, and nnU-Net never goes below 2
 
 
