@@ -40,7 +40,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, run: Callable[..., An
 def test_an_error_names_the_file_from_another_process(tmp_path: Path, run: Callable[..., Any]) -> None:
     data = write_evaluation_data(tmp_path)
     data.references["case_1"].write_text("no image")
-    with pytest.raises(ValueError, match=r"references.case_1.png cannot be evaluated"):
+    with pytest.raises(ValueError, match=r"references.case_1.png"):
         run(evaluate, data, 2)
 
 
