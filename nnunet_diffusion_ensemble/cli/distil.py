@@ -63,7 +63,7 @@ def _training(args: argparse.Namespace) -> "Training":
     from nnunet_diffusion_ensemble.self_training.teacher import Teacher
     from nnunet_diffusion_ensemble.study.few_label import Rival, Training
 
-    how = cli_predict.prediction_settings(args)
+    how = cli_predict.settings_of_arguments(args)
     teacher = Teacher(cli_predict.model_folder(args).absolute(), how)
     check_model(teacher.folder, how)
     _, configuration = teacher.trainer_and_configuration()

@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what was found; exit status 1 if something will fail."""
-    from nnunet_diffusion_ensemble.doctor.datasets import Places, look_at_datasets
+    from nnunet_diffusion_ensemble.doctor.datasets import DataFolders, look_at_datasets
     from nnunet_diffusion_ensemble.doctor.finding import PROBLEM, is_well
     from nnunet_diffusion_ensemble.doctor.images import examine
     from nnunet_diffusion_ensemble.doctor.machine import look_at_machine
 
-    findings, places = [], Places.of(os.environ)
+    findings, places = [], DataFolders.of(os.environ)
     everything = chain(look_at_machine(), look_at_datasets(places))
     for finding in everything if args.dataset is None else examine(args.dataset, places, args.num_processes):
         findings.append(finding)

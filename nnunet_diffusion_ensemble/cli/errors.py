@@ -12,7 +12,7 @@ USERS_MISTAKE, OUR_MISTAKE = 2, 3  # exit status
 TRACEBACK = "NNUNET_DIFFUSION_TRACEBACK"  # variable: any value shows stack traces
 
 
-def told(error: Exception) -> tuple[str, int]:
+def told_to_user(error: Exception) -> tuple[str, int]:
     """What to print, and the exit status."""
     shown = f"\n{''.join(traceback.format_exception(error))}" if os.environ.get(TRACEBACK) else ""
     if full := full_disk(error):

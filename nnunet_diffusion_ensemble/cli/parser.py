@@ -23,7 +23,7 @@ from nnunet_diffusion_ensemble.cli import (
     self_train,
     train,
 )
-from nnunet_diffusion_ensemble.cli.errors import told
+from nnunet_diffusion_ensemble.cli.errors import told_to_user
 from nnunet_diffusion_ensemble.system.child_processes import INTERRUPTED
 
 COMMANDS = {
@@ -68,6 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("nnunet-diffusion: interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        text, status = told(error)
+        text, status = told_to_user(error)
         print(f"nnunet-diffusion: error: {text}", file=sys.stderr)
         return status

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.prediction.folder import SETTINGS, TABLE
     from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict
 
-    settings, model = prediction_settings(args), model_folder(args)
+    settings, model = settings_of_arguments(args), model_folder(args)
     left_out = num_cases = 0
     for case in predict(args.i, args.o, model, settings, args.denoiser, args.continue_prediction, args.on_problem):
         if isinstance(case, LeftOut):
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def prediction_settings(args: argparse.Namespace) -> "PredictionSettings":
+def settings_of_arguments(args: argparse.Namespace) -> "PredictionSettings":
     """How the options of `add_model_arguments` say to predict; ValueError says what is wrong with them."""
     from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 

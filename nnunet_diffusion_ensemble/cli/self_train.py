@@ -68,7 +68,7 @@ def _self_training(args: argparse.Namespace) -> "tuple[SelfTrainingRun, dict[str
 
     chosen = {name: getattr(args, name) for name in ("rounds", *RULES)}
     rules = SelfTrainingSettings(**{name: value for name, value in chosen.items() if value is not None})
-    how = cli_predict.prediction_settings(args)
+    how = cli_predict.settings_of_arguments(args)
     teacher = Teacher(cli_predict.model_folder(args).absolute(), how)
     check_model(teacher.folder, how)
     labelled = LabelledCases.of(teacher)

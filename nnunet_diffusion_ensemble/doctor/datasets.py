@@ -19,7 +19,7 @@ FINAL = "checkpoint_final.pth"
 
 
 @dataclass(frozen=True)
-class Places:
+class DataFolders:
     """nnU-Net's folders, as far as their variables are set."""
 
     raw: Path | None
@@ -27,7 +27,7 @@ class Places:
     results: Path | None
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> "Places":
+    def of(cls, environment: Mapping[str, str]) -> "DataFolders":
         return cls(*(_folder(environment.get(f"nnUNet_{name}")) for name in ("raw", "preprocessed", "results")))
 
     def datasets(self) -> list[str]:
@@ -41,7 +41,7 @@ def _folder(value: str | None) -> Path | None:
     return Path(value) if value and Path(value).is_dir() else None
 
 
-def look_at_datasets(places: Places) -> Iterator[Finding]:
+def look_at_datasets(places: DataFolders) -> Iterator[Finding]:
     """A line for each data set, and one for each configuration of plans of ours."""
     names = places.datasets()
     if not names:
@@ -50,7 +50,7 @@ def look_at_datasets(places: Places) -> Iterator[Finding]:
         yield from look_at_dataset(name, places)
 
 
-def look_at_dataset(name: str, places: Places) -> Iterator[Finding]:
+def look_at_dataset(name: str, places: DataFolders) -> Iterator[Finding]:
     """How far one has come, and what comes next."""
     match = NAME.fullmatch(name)
     number = int(match[1]) if match else 0
@@ -68,11 +68,13 @@ def look_at_dataset(name: str, places: Places) -> Iterator[Finding]:
         yield Finding(name, NOTE, "has a fingerprint, but no plans of ours", f"nnunet-diffusion plan -d {number}")
     for file, content in plans:
         for configuration in content["configurations"]:
-            state = State(name, number, file.stem, configuration, content["configurations"][configuration], places)
+            state = ConfigurationState(
+                name, number, file.stem, configuration, content["configurations"][configuration], places
+            )
             yield state.finding(counts)
 
 
-def _raw(name: str, places: Places) -> Generator[Finding, None, tuple[int, int] | None]:
+def _raw(name: str, places: DataFolders) -> Generator[Finding, None, tuple[int, int] | None]:
     """Yields what the raw data are; returns how many labelled and unlabelled cases, None if they are not here."""
     if places.raw is None or not (places.raw / name).is_dir():
         yield Finding(name, NOTE, "no raw data on this machine")
@@ -106,7 +108,7 @@ def _plans_of_ours(file: Path) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class State:
+class ConfigurationState:
     """How far one configuration of a data set's plans has come."""
 
     dataset: str
@@ -114,7 +116,7 @@ class State:
     plans: str
     configuration: str
     content: Mapping[str, Any]
-    places: Places
+    places: DataFolders
 
     def finding(self, counts: tuple[int, int] | None) -> Finding:
         """A line, with the command that comes next."""

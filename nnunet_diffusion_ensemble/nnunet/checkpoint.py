@@ -71,7 +71,7 @@ def write_checkpoint(checkpoint: Mapping[str, Any], file: str | Path) -> None:
     missing = [key for key in KEYS if key not in checkpoint]
     if missing:
         raise ValueError(f"A checkpoint needs {', '.join(missing)}; this one holds {_content(dict(checkpoint))}.")
-    content = {key: value if key == KEYS[0] else plain(value) for key, value in checkpoint.items()}
+    content = {key: value if key == KEYS[0] else plain_values(value) for key, value in checkpoint.items()}
     with whole_file(file) as temporary:
         if Path(file).suffix == ENDING:
             write_safetensors(content, temporary)
@@ -147,12 +147,12 @@ def _refuse_damaged(file: Path) -> None:
         raise ValueError(f"{file} is damaged: {damaged} in it has another checksum than was written. Copy it again.")
 
 
-def plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Numbers of numpy as Python's, within lists and dictionaries, so that a file of them is read without code."""
     if isinstance(value, dict):
-        return {plain(key): plain(item) for key, item in value.items()}
+        return {plain_values(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(plain(item) for item in value)
+        return type(value)(plain_values(item) for item in value)
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     return value

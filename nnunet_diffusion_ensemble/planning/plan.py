@@ -79,10 +79,10 @@ def plan(
     preprocessed = Path(nnUNet_preprocessed) / folder.name
     if not unlabelled:
         refuse_missing_labels(folder, dataset_json)
-        if missing := [key for key in ("labels", "numTraining") if key not in dataset_json]:
-            raise ValueError(f"{folder / 'dataset.json'} lacks {' and '.join(missing)}.")
         if verify:
             verify_dataset(folder, preprocessed, dataset_json, num_processes)
+        elif missing := [key for key in ("labels", "numTraining") if key not in dataset_json]:
+            raise ValueError(f"{folder / 'dataset.json'} lacks {' and '.join(missing)}.")
     preprocessed.mkdir(parents=True, exist_ok=True)
     with alone_at(preprocessed / FINGERPRINT):  # all plans of a data set share it
         _check_fingerprint(preprocessed / FINGERPRINT, clean)
@@ -168,12 +168,12 @@ def preprocess(
         managers = [PlansManager(plans).get_configuration(name) for name in configurations]
         names = dict.fromkeys(manager.data_identifier for manager in managers)
     methods = [DiffusionMethod.from_plans(manager.configuration) for manager in managers]
-    if has_labels(dataset_json) and verify:
-        raw = Path(nnUNet_raw) / folder.name
-        verify_dataset(raw, folder, read_dataset_json(raw), num_processes)
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(alone_at(folder / name))
+        if has_labels(dataset_json) and verify:
+            raw = Path(nnUNet_raw) / folder.name
+            verify_dataset(raw, folder, read_dataset_json(raw), num_processes)
         if has_labels(dataset_json):
             preprocess_dataset(dataset_id, plans_name, tuple(configurations), (num_processes,))
         for configuration in configurations:

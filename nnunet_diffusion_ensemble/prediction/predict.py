@@ -27,7 +27,7 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import TrainedModel, model_files, read_model
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel, model_files, read_descriptions, read_model
 from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.guard import alone_in
@@ -93,6 +93,7 @@ def predict(
         AtWorkError: another process predicts into this folder.
     """
     refuse_file(output)
+    read_descriptions(model_folder)
     model_stamps = stamps_of_model(model_folder, settings, denoiser)  # first: a file may be replaced at any time
     model = read_model(model_folder, settings, denoiser)
     how = prediction_settings(model_folder, settings, denoiser)

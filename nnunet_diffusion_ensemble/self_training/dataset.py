@@ -16,7 +16,7 @@ from nnunet_diffusion_ensemble.nnunet.raw_cases import UNLABELLED_IMAGES
 from nnunet_diffusion_ensemble.self_training.images import Cases
 from nnunet_diffusion_ensemble.self_training.pixel_rule import with_ignore_label
 from nnunet_diffusion_ensemble.self_training.sampling import mixed_cases
-from nnunet_diffusion_ensemble.self_training.teacher import Fold, LabelledCases, preprocessed_folder, raw_folder
+from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, TeacherFold, preprocessed_folder, raw_folder
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.training.self_training import DESCRIPTION, SelfTrainingData
@@ -44,7 +44,7 @@ class StudentDataset:
     images: Cases
     accepted: Sequence[str]
     pseudo_labels: Path
-    folds: Sequence[Fold]
+    folds: Sequence[TeacherFold]
     description: SelfTrainingData
 
     def write(self, true_share: float) -> None:

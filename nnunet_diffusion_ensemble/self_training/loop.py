@@ -12,8 +12,8 @@ from nnunet_diffusion_ensemble.self_training.predictions import Predictions
 from nnunet_diffusion_ensemble.self_training.selection import PSEUDO_LABELS, Selection
 from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings
 from nnunet_diffusion_ensemble.self_training.state import PREDICTED, SELECTED, State
-from nnunet_diffusion_ensemble.self_training.table import TABLE, read_table
-from nnunet_diffusion_ensemble.self_training.teacher import Fold, LabelledCases, Teacher
+from nnunet_diffusion_ensemble.self_training.table import TABLE, read_image_table
+from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, Teacher, TeacherFold
 from nnunet_diffusion_ensemble.self_training.work import Work
 from nnunet_diffusion_ensemble.system.child_processes import Screen
 from nnunet_diffusion_ensemble.system.guard import alone_in
@@ -98,7 +98,7 @@ class SelfTrainingRun:
         return State(self.output)
 
     @property
-    def _folds(self) -> list[Fold]:
+    def _folds(self) -> list[TeacherFold]:
         return self.labelled.folds(self.teacher.settings.folds)
 
     def _folder(self, number: int) -> Path:
@@ -116,7 +116,7 @@ class SelfTrainingRun:
             predictions = Predictions.read(folder / PREDICTIONS)
             Selection(predictions, folder, self.images, self.labelled, self.settings).select(self._folds)
             self._state.add(name + SELECTED)
-        accepted, areas = read_table(folder)
+        accepted, areas = read_image_table(folder)
         self.screen.say(f"  {len(accepted)} of {len(areas)} images accepted: {folder / TABLE}, and a picture beside it")
         if not accepted:
             raise ValueError(
@@ -129,7 +129,7 @@ class SelfTrainingRun:
         """Why to stop before this round's student is trained, if the areas have drifted from the round before."""
         if number == 1:
             return None
-        before, now = (mean_areas([*read_table(self._folder(n))[1].values()]) for n in (number - 1, number))
+        before, now = (mean_areas([*read_image_table(self._folder(n))[1].values()]) for n in (number - 1, number))
         for name, change in drifts(before, now).items():
             if abs(change) > self.settings.largest_drift:
                 return (

@@ -12,7 +12,7 @@ from nnunet_diffusion_ensemble.self_training.pixel_rule import IGNORE, with_igno
 from nnunet_diffusion_ensemble.self_training.predictions import Predictions, labelled_areas
 from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings
 from nnunet_diffusion_ensemble.self_training.table import write_table
-from nnunet_diffusion_ensemble.self_training.teacher import Fold, LabelledCases
+from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, TeacherFold
 
 PSEUDO_LABELS, PICTURE = "pseudo_labels", "images.png"
 
@@ -35,7 +35,7 @@ class Selection:
     labelled: LabelledCases
     settings: SelfTrainingSettings
 
-    def select(self, folds: Sequence[Fold]) -> list[Verdict]:
+    def select(self, folds: Sequence[TeacherFold]) -> list[Verdict]:
         """Decides on all images and writes pseudo-labels (of rejected ones as well), `images.png` and `images.csv`.
 
         Args:
@@ -52,7 +52,7 @@ class Selection:
     def ignore_label(self) -> int:
         return with_ignore_label(self.labelled.dataset_json)["labels"][IGNORE]
 
-    def _allowed_areas(self, folds: Sequence[Fold]) -> dict[str, AllowedArea]:
+    def _allowed_areas(self, folds: Sequence[TeacherFold]) -> dict[str, AllowedArea]:
         """By the cases that were learned from: what validation holds must stay unseen."""
         learned = sorted({case for fold in folds for case in fold.train})
         files = [Path(self.labelled.files[case]["label"]) for case in learned]

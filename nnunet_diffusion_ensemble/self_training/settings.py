@@ -10,7 +10,7 @@ Part = Annotated[float, Field(gt=0, lt=1)]
 
 
 class SelfTrainingSettings(Settings):
-    """The rules of self-training (docs/self_training.md)."""
+    """The rules of self-training."""
 
     upper: float = Field(0.9, gt=0.5, le=1, description="a pixel is kept as a label from this probability on")
     lower: float = Field(

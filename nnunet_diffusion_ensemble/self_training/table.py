@@ -35,7 +35,7 @@ def _row(verdict: Verdict, kept_pixels: float) -> dict[str, str]:
     }
 
 
-def read_table(folder: Path) -> tuple[list[str], dict[str, Areas]]:
+def read_image_table(folder: Path) -> tuple[list[str], dict[str, Areas]]:
     """The cases that are trained on, and the areas of all."""
     with (folder / TABLE).open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))

@@ -43,7 +43,7 @@ class Teacher:
 
 
 @dataclass(frozen=True)
-class Fold:
+class TeacherFold:
     """Truly labelled cases of a fold, by name."""
 
     train: tuple[str, ...]
@@ -93,7 +93,7 @@ class LabelledCases:
         dataset_json = read_dataset_json(raw)
         return cls(name, dataset_json, _files(raw, dataset_json))
 
-    def folds(self, numbers: tuple[int | str, ...]) -> list[Fold]:
+    def folds(self, numbers: tuple[int | str, ...]) -> list[TeacherFold]:
         """True labels of a teacher's folds; of nnU-Net's `all`, those for training are those for validation.
 
         Raises:
@@ -101,9 +101,9 @@ class LabelledCases:
         """
         return [self._fold(number) for number in numbers]
 
-    def _fold(self, number: int | str) -> Fold:
+    def _fold(self, number: int | str) -> TeacherFold:
         if number == "all":
-            return Fold(tuple(sorted(self.files)), tuple(sorted(self.files)))
+            return TeacherFold(tuple(sorted(self.files)), tuple(sorted(self.files)))
         file = preprocessed_folder(self.name) / SPLITS
         splits = read_splits(file) if file.is_file() else []
         if int(number) >= len(splits):
@@ -112,7 +112,7 @@ class LabelledCases:
                 "from is not known. Name folds that are there."
             )
         split = splits[int(number)]
-        return Fold(tuple(split["train"]), tuple(split["val"]))
+        return TeacherFold(tuple(split["train"]), tuple(split["val"]))
 
 
 def _files(raw: Path, dataset_json: dict[str, Any]) -> dict[str, dict[str, Any]]:

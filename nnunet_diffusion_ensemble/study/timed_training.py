@@ -90,9 +90,9 @@ class Fold:
         """
         from nnunetv2.run.run_training import get_trainer_from_args
 
-        self.check()
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("There is no device cuda here. Use -device cpu.")
+        self.check()
         device = torch.device(self.device)
         return get_trainer_from_args(
             self.dataset, self.configuration, self.fold, self.trainer, self.plans, continue_training, device

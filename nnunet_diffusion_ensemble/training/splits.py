@@ -80,8 +80,9 @@ def _check_fold(file: Path, fold: int, split: Any, cases: set[str]) -> None:
                 f"{where}: {unknown[0]} in {part} is not a preprocessed case{more}. Preprocess the data set again, or "
                 "correct the file."
             )
-        if twice := [case for case in dict.fromkeys(names) if names.count(case) > 1]:
-            raise ValueError(f"{where}: {twice[0]} is in {part} twice. Leave one of them out.")
+    validation = split["val"]  # in train, a repeated case is drawn more often, as self-training has it
+    if twice := [case for case in dict.fromkeys(validation) if validation.count(case) > 1]:
+        raise ValueError(f"{where}: {twice[0]} is in val twice. Leave one of them out.")
 
 
 def _is_list_of_names(value: Any) -> bool:

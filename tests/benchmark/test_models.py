@@ -71,7 +71,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an unknown trainer": (lambda folder: change_checkpoint(folder, trainer_name="NoTrainer"), "NoTrainer"),
     "another configuration": (
         lambda folder: change_checkpoint(folder, init_args={"configuration": "3d_fullres"}),
-        "configuration 3d_fullres not found in plans",
+        "has no configuration 3d_fullres, as the checkpoint has",
     ),
     "a cascade": (make_cascade, "is a cascade"),
     "a reader that reorients": (

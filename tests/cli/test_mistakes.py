@@ -319,7 +319,7 @@ def test_few_label(arguments: str, fault: Fault, message: str, preprocessed: Pat
     [
         ("1 2d 0 --minutes nan", nothing, "minutes must be a finite number above 0; got nan"),
         ("1 2d 0 --minutes 0", nothing, "minutes must be a number above 0; got 0"),
-        ("1 2d -1 --minutes 1", nothing, "must be 0 or more, got -1"),
+        ("1 2d -1 --minutes 1", nothing, "must be a number or all, got -1"),
         ("1 2d 0 --minutes 1", write(PLANS, "{}"), "Plans.json lacks"),
         ("1 2d 0 --minutes 1", write(PLANS, "[]"), "Plans.json must hold an object"),
         ("1 2d 0 --minutes 1", remove(PLANS), "There are no plans"),

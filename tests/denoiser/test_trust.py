@@ -13,7 +13,7 @@ import torch
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.denoiser.export import export_denoiser, export_folded
 from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
-from nnunet_diffusion_ensemble.nnunet.checkpoint import plain, read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.checkpoint import plain_values, read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.safetensors_file import read_safetensors, write_safetensors
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
@@ -97,7 +97,7 @@ def test_plans_of_a_file_do_not_choose_what_is_called(operation: str, exported: 
 
 
 def test_numbers_become_plain_within_lists_and_dictionaries() -> None:
-    made = plain({"a": [np.float32(0.5), (np.int64(2), "b")], "c": np.arange(2), np.int64(1): None})
+    made = plain_values({"a": [np.float32(0.5), (np.int64(2), "b")], "c": np.arange(2), np.int64(1): None})
     assert made == {"a": [0.5, (2, "b")], "c": [0, 1], 1: None}
     assert [type(made["a"][0]), type(made["a"][1][0])] == [float, int]
 

@@ -202,7 +202,7 @@ def empty_results(results: BenchmarkResults) -> None:
 @pytest.mark.parametrize(
     ("damage", "options", "message"),
     [
-        (remove_results, [], "results.csv: name the output folder of a finished"),
+        (remove_results, [], "results.csv. Name the output folder of a finished"),
         (empty_results, [], "has no results of any case"),
         (damage_nothing, ["--metric", "IoU"], "--metric IoU: the results have Dice, HD95"),
     ],

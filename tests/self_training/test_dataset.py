@@ -10,7 +10,7 @@ from self_training_data import LABELLED, NAME, UNLABELLED, save_png, square
 
 from nnunet_diffusion_ensemble.self_training.dataset import StudentDataset, link_or_copy, name_pretraining
 from nnunet_diffusion_ensemble.self_training.images import find_images
-from nnunet_diffusion_ensemble.self_training.teacher import Fold, LabelledCases, Teacher
+from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, Teacher, TeacherFold
 from nnunet_diffusion_ensemble.training.self_training import SelfTrainingData
 
 STUDENT = "Dataset101_LungsSelfTrained1"
@@ -23,7 +23,7 @@ def dataset(hospital: Path, labelled: LabelledCases, unlabelled_images: dict) ->
     for case in ("un_0", "un_2"):
         save_png(2 * square(30), pseudo_labels / f"{case}.png")
     description = SelfTrainingData(("un_0", "un_2"), {"0": "teacher.pth"}, 0.15, "run", NAME)
-    folds = [Fold(("case_0", "case_1"), ("case_2",))]
+    folds = [TeacherFold(("case_0", "case_1"), ("case_2",))]
     return StudentDataset(STUDENT, labelled, unlabelled_images, ("un_0", "un_2"), pseudo_labels, folds, description)
 
 
@@ -145,8 +145,8 @@ def test_without_any_unlabelled_image_it_says_where_to_put_some(hospital: Path, 
 
 
 def test_true_labels_of_a_fold_are_those_of_the_splits(labelled: LabelledCases) -> None:
-    assert labelled.folds((1,)) == [Fold(("case_0", "case_1"), ("case_2",))]
-    assert labelled.folds(("all",)) == [Fold(LABELLED, LABELLED)]
+    assert labelled.folds((1,)) == [TeacherFold(("case_0", "case_1"), ("case_2",))]
+    assert labelled.folds(("all",)) == [TeacherFold(LABELLED, LABELLED)]
 
 
 def test_a_fold_that_is_not_there_is_refused(labelled: LabelledCases) -> None:

@@ -12,7 +12,7 @@ from self_training_data import FakeWork, Killed
 from nnunet_diffusion_ensemble.self_training import selection
 from nnunet_diffusion_ensemble.self_training.loop import SelfTrainingRun
 from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings
-from nnunet_diffusion_ensemble.self_training.table import read_table
+from nnunet_diffusion_ensemble.self_training.table import read_image_table
 from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, Teacher
 from nnunet_diffusion_ensemble.system.child_processes import Screen
 
@@ -56,7 +56,10 @@ def test_a_round_predicts_selects_prepares_and_trains(make: Callable) -> None:
     run = make()
     assert run.run(CHOICES)
     assert run.work.calls == ONE_ROUND
-    assert read_table(run.output / "round_1")[0] == ["un_0", "un_1"]  # un_2 is too small, un_3 not among the best 75%
+    assert read_image_table(run.output / "round_1")[0] == [
+        "un_0",
+        "un_1",
+    ]  # un_2: small; un_3: not among the best
 
 
 def test_the_student_of_a_round_teaches_the_next(make: Callable) -> None:
@@ -79,7 +82,7 @@ def test_after_a_dry_run_nothing_is_predicted_again_and_the_rules_may_change(mak
     run = make(kept_share=1.0)
     run.run(CHOICES)
     assert run.work.calls == ONE_ROUND[2:]
-    assert read_table(run.output / "round_1")[0] == ["un_0", "un_1", "un_3"]
+    assert read_image_table(run.output / "round_1")[0] == ["un_0", "un_1", "un_3"]
 
 
 def test_the_picture_is_there_before_anything_is_trained(make: Callable) -> None:

@@ -46,10 +46,13 @@ def test_orders_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert list(read_orders(tmp_path / "orders.json", CASES, [1]).orders) == [1]
 
 
-def test_held_out_cases_of_another_data_set_are_left_out(tmp_path: Path) -> None:
+def test_held_out_cases_that_are_partly_of_another_data_set_are_refused(tmp_path: Path) -> None:
     content = {"seeds": {"0": {"train_order": ["case_1"]}}, "in_domain_test": ["case_2", "elsewhere"]}
     (tmp_path / "orders.json").write_text(json.dumps(content))
-    assert read_orders(tmp_path / "orders.json", CASES, [0]).held_out == ("case_2",)
+    with pytest.raises(
+        ValueError, match=r"in_domain_test names 1 case\(s\) that the data set has not, such as elsewhere"
+    ):
+        read_orders(tmp_path / "orders.json", CASES, [0])
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_plans_of_a_data_set_without_labels_are_refused(make_trainer):
 
 def test_a_network_that_cannot_be_imported_is_named(make_trainer):
     trainer = make_trainer(DiffusionEnsembleTrainer, {"ensemble.network_class_name": "nowhere.Network"})
-    with pytest.raises(ImportError, match=r"plans name nowhere\.Network as network"):
+    with pytest.raises(ValueError, match=r"'nowhere\.Network', which cannot be imported"):
         trainer.initialize()
 
 

@@ -59,7 +59,7 @@ MALFORMED: dict[str, tuple[str, int, str]] = {
         r"fold 0: x in train is not a preprocessed",
     ),
     "unknown cases": ('[{"train": ["a"], "val": ["x", "y"]}]', 0, r"fold 0: x in val is not .* nor are 1 more"),
-    "a case twice": ('[{"train": ["a", "a"], "val": []}]', 0, r"fold 0: a is in train twice"),
+    "a case twice": ('[{"train": ["b"], "val": ["a", "a"]}]', 0, r"fold 0: a is in val twice"),
     "nothing to train on": ('[{"train": [], "val": ["a"]}]', 0, r"fold 0: train is empty"),
     "a fold that there is not": ('[{"train": ["a"], "val": ["b"]}]', 3, r"no fold 3: 2 labelled case\(s\) give fold 0"),
 }
