@@ -123,8 +123,8 @@ JSON_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"labels": {"background": 0, "whole": [1, 2], "core": 2}},
         r"regions_class_order lists a value for each of the 2 regions \(whole, core\); got None",
     ),
-    "no labels": ({"labels": None}, "dataset.json lacks labels"),
-    "no number of cases": ({"numTraining": None}, "dataset.json lacks numTraining"),
+    "no labels": ({"labels": None}, r"labels goes from name to value.*got None"),
+    "no number of cases": ({"numTraining": None}, r"numTraining is the number of labelled cases; got None"),
     "a reader that there is not": (
         {"overwrite_image_reader_writer": "DicomIO"},
         r"overwrite_image_reader_writer 'DicomIO' is no reader of nnU-Net; there are NaturalImage2DIO",
