@@ -81,7 +81,7 @@ def plan(
         refuse_missing_labels(folder, dataset_json)
         if verify:
             verify_dataset(folder, preprocessed, dataset_json, num_processes)
-        elif missing := [key for key in ("labels", "numTraining") if key not in dataset_json]:
+        if missing := [key for key in ("labels", "numTraining") if key not in dataset_json]:
             raise ValueError(f"{folder / 'dataset.json'} lacks {' and '.join(missing)}.")
     preprocessed.mkdir(parents=True, exist_ok=True)
     with alone_at(preprocessed / FINGERPRINT):  # all plans of a data set share it

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -63,6 +64,29 @@ def test_an_interruption_is_no_stack_trace_either(capsys, monkeypatch):
     monkeypatch.setattr(cli_report, "run", interrupted)
     assert main(["report", "anywhere"]) == 130
     assert capsys.readouterr().err == "nnunet-diffusion: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (RuntimeError("no worker is left"), 2, "nnunet-diffusion: error: no worker is left\n"),
+        (ValueError("no such fold"), 2, "nnunet-diffusion: error: no such fold\n"),
+        (FileNotFoundError(2, "No such file", "here.csv"), 2, "nnunet-diffusion: error: here.csv: No such file\n"),
+        (RuntimeError(), 3, "this is a mistake of nnunet-diffusion"),
+        (RecursionError("too deep"), 3, "this is a mistake of nnunet-diffusion"),
+        (KeyError("patch_size"), 3, "not of yours. KeyError: 'patch_size'. The stack trace is in"),
+    ],
+)
+def test_errors_written_for_users_end_with_status_2_and_others_with_3(
+    error, status, message, capsys, monkeypatch, tmp_path
+):
+    def fails(arguments):
+        raise error
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cli_report, "run", fails)
+    assert main(["report", "results"]) == status
+    assert message in capsys.readouterr().err
 
 
 def test_plan_options_reach_the_plans_by_dotted_path(monkeypatch):

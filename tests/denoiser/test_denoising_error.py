@@ -62,6 +62,16 @@ def test_every_tile_gets_the_same_noise(untrained: Make) -> None:
         assert error == pytest.approx(expected, rel=1e-4)
 
 
+def test_each_pixel_is_in_one_tile(untrained: Make, randn: Callable) -> None:
+    denoiser, image = untrained("v_prediction"), randn(1, 1, 32, 48)
+    found = denoising_error(denoiser, image, (16, 16), SEED)
+    noise = np.tile(noise_of(5, 1, 16, 16), (1, 1, 2, 3))
+    for position, (timestep, error) in enumerate(found.items()):
+        alpha_bar = denoiser.schedule.alpha_bar[timestep].item()
+        expected = expected_error("v_prediction", image.numpy()[0, 0], noise[position, 0], alpha_bar)
+        assert error == pytest.approx(expected, rel=1e-4), timestep
+
+
 def test_what_a_small_image_is_padded_with_does_not_count(untrained: Make) -> None:
     # 10 of 16 columns, padded with 3 on either side; of the image itself only ones are to be predicted.
     denoiser = untrained("sample")

@@ -3,7 +3,7 @@
 import pickle
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -105,6 +105,39 @@ def test_a_pickle_of_unknown_origin_is_refused_without_running_it(file: Path) ->
         read_checkpoint(file)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"network_weights": [torch.zeros(1)]}, "its network_weights are not tensors by name"),
+        ({"network_weights": {"a": 1.0}}, "its network_weights are not tensors by name"),
+        ({"network_weights": {1: torch.zeros(1)}}, "names in it are no text"),
+        ({"trainer_name": 5}, "names in it are no text"),
+        ({"init_args": [0]}, "its init_args are not named values"),
+    ],
+)
+def test_what_stands_under_the_keys_must_be_of_the_right_kind(wrong: dict, message: str, file: Path) -> None:
+    torch.save(CHECKPOINT | wrong, file)
+    with pytest.raises(ValueError, match=rf"some\.pth is damaged: {message}"):
+        read_checkpoint(file)
+
+
+def test_changed_weights_are_noticed_by_their_checksum_unless_they_stay_in_the_file(file: Path) -> None:
+    torch.save(CHECKPOINT, file)
+    content, weights = file.read_bytes(), np.arange(3, dtype=np.float32)
+    assert content.count(weights.tobytes()) == 1
+    file.write_bytes(content.replace(weights.tobytes(), (weights + 1).tobytes()))
+    with pytest.raises(ValueError, match=r"is damaged: .*data/0 in it has another checksum than was written"):
+        read_checkpoint(file)
+    assert read_checkpoint(file, mapped=True)["network_weights"]["a"].tolist() == [1.0, 2.0, 3.0]
+
+
+def test_code_in_a_file_is_run_only_if_the_file_is_trusted(file: Path) -> None:
+    torch.save(CHECKPOINT | {"folder": PurePosixPath("results")}, file)
+    with pytest.raises(ValueError, match=r"cannot be read without running code(.|\n)*export --trust"):
+        read_checkpoint(file)
+    assert read_checkpoint(file, trusted=True)["folder"] == PurePosixPath("results")
+
+
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"There is no .*gone\.pth"):
         read_checkpoint(tmp_path / "gone.pth")
@@ -117,6 +150,13 @@ def test_what_is_written_is_read(file: Path) -> None:
     read = read_checkpoint(file)
     assert torch.equal(read["network_weights"]["a"], torch.tensor([0.0, 1.0, 2.0]))
     assert (read["init_args"], read["trainer_name"], read["role"]) == ({"fold": 0}, "nnUNetTrainer", "denoiser")
+
+
+def test_numbers_of_numpy_are_written_as_those_of_python(file: Path) -> None:
+    losses = [np.float32(0.5), np.int64(2), np.array([0.25, 1.0])]
+    write_checkpoint(CHECKPOINT | {"logging": {"losses": losses, "best": (np.float64(1.5),)}}, file)
+    read = torch.load(file, weights_only=True)  # which takes no number of numpy
+    assert read["logging"] == {"losses": [0.5, 2, [0.25, 1.0]], "best": (1.5,)}
 
 
 def test_a_writing_that_fails_leaves_the_old_checkpoint_and_nothing_else(file: Path) -> None:
@@ -143,4 +183,14 @@ def test_a_state_dict_is_read_as_it_stands(file: Path) -> None:
 def test_a_state_dict_cannot_run_code(file: Path) -> None:
     torch.save({"a": torch.zeros(1), "hook": print}, file)
     with pytest.raises(ValueError, match=r"cannot be read as a state dict of PyTorch.*torch\.save"):
+        read_state_dict(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [({}, r"holds no state dict but the keys \[\]"), ({"a": 1.0}, "the keys"), ([torch.zeros(1)], "a list")],
+)
+def test_what_is_no_state_dict_is_called_what_it_is(content: object, message: str, file: Path) -> None:
+    torch.save(content, file)
+    with pytest.raises(ValueError, match=message):
         read_state_dict(file)

@@ -12,7 +12,7 @@ from planning_data import make_dataset
 
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
-from nnunet_diffusion_ensemble.planning.for_denoiser import for_channels, refuse_contradictions
+from nnunet_diffusion_ensemble.planning.for_denoiser import DenoiserPlanner, for_channels, refuse_contradictions
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork
 
@@ -117,6 +117,16 @@ def test_images_get_the_spacing_of_the_denoisers_in_mm(save_denoiser, plan) -> N
     # (24, 80, 70) voxels of (3, 1, 1) mm
     assert planned["median_image_size_in_voxels"] == [36, 100, 117]
     assert planned["data_identifier"] == "nnUNetDiffusionEnsemblePlans_3d_fullres"
+
+
+def test_no_time_is_spent_on_a_low_resolution_that_the_plans_leave_out(save_denoiser, plan, monkeypatch) -> None:
+    # Patches of 16 x 32 x 32 cover 4% of 36 x 100 x 117 voxels; below 25% nnU-Net plans 3d_lowres.
+    planned, name_of = [], DenoiserPlanner.generate_data_identifier
+    monkeypatch.setattr(
+        DenoiserPlanner, "generate_data_identifier", lambda self, name: planned.append(name) or name_of(self, name)
+    )
+    plan(save_denoiser("3d"))
+    assert planned == ["3d_fullres", "2d"]
 
 
 def test_axes_are_taken_in_the_order_of_the_denoiser(save_denoiser, plan) -> None:

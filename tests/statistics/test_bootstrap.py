@@ -76,6 +76,22 @@ def test_draws_are_the_same_for_all_models_and_the_same_in_each_run_and_differ_b
     assert (bootstrap.patient_counts("here", 9).sum(axis=1) == 9).all()
 
 
+def test_models_of_other_seeds_have_draws_of_their_own():
+    bootstrap = Bootstrap(replicates=50)
+    assert np.array_equal(bootstrap.seed_counts((0, 1, 2)), bootstrap.seed_counts((0, 1, 2)))
+    assert not np.array_equal(bootstrap.seed_counts((0, 1, 2)), bootstrap.seed_counts((3, 4, 5)))
+
+
+def test_a_case_without_a_value_changes_nothing_about_who_is_drawn():
+    values, bootstrap = np.random.default_rng(5).random((2, 6)), Bootstrap(replicates=60)
+    values[:, [0, 3]] = np.nan
+    patients = np.array([0, 1, 1, 2, 3, 3])
+    seeds, cases = bootstrap.seed_counts(range(2)), bootstrap.patient_counts("here", 4)[:, patients]
+    expected = [mean_of_drawn(values, *counts) for counts in zip(seeds.astype(int), cases.astype(int), strict=True)]
+    found = replicates(values, ["a", "b", "b", "c", "d", "d"], replicates=60)
+    np.testing.assert_allclose(found, expected)
+
+
 @pytest.mark.parametrize(
     ("values", "patients", "interval"),
     [

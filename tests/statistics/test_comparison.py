@@ -6,6 +6,7 @@ import pytest
 from benchmark_rows import result_rows, together
 from scipy import stats
 
+from nnunet_diffusion_ensemble.statistics import comparison
 from nnunet_diffusion_ensemble.statistics.comparison import (
     COLUMNS,
     compare_models,
@@ -28,6 +29,7 @@ def only_row(*tables: pd.DataFrame) -> pd.Series:
     [
         ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # times 3, 1, 2, 4; 0.04 rises to the 0.06 before it
         ([0.5, 0.6], [1.0, 1.0]),
+        ([0.9, 0.7], [1.0, 1.0]),  # no probability is 1.4
         ([0.02], [0.02]),
         ([0.02, np.nan, 0.03], [0.04, np.nan, 0.04]),
         ([np.nan], [np.nan]),
@@ -92,6 +94,14 @@ def test_equal_models_and_few_patients_have_no_better_one():
     assert (equal["p_value"], equal["effect_size"], equal["better"]) == (1.0, 0.0, "")
     five = only_row(result_rows([0.91, 0.92, 0.93, 0.94, 0.95], model="A"), result_rows([0.1] * 5, model="B"))
     assert (five["p_value"], five["better"]) == (pytest.approx(2 / 2**5), "")
+
+
+@pytest.mark.parametrize(("alpha", "better"), [(2 / 2**5, ""), (2.1 / 2**5, "A")])
+def test_a_p_value_of_alpha_itself_makes_no_model_better(alpha: float, better: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(comparison, "ALPHA", alpha)
+    values = np.linspace(0.1, 0.5, 5)
+    row = only_row(result_rows(values + np.linspace(0.1, 0.2, 5), model="A"), result_rows(values, model="B"))
+    assert (row["p_holm"], row["better"]) == (2 / 2**5, better)
 
 
 def test_only_cases_where_both_models_have_a_value_count():

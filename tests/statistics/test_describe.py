@@ -55,6 +55,8 @@ def test_missing_results_are_counted():
     assert describe(incomplete)["num_missing"].tolist() == [0, 1]
     assert describe(without_case)["num_missing"].tolist() == [0, 3]
     assert describe(without_case)["num_cases"].tolist() == [3, 2]
+    assert describe(without_case)["num_patients"].tolist() == [3, 2]
+    assert describe(without_case)["num_undefined"].tolist() == [0, 0]
 
 
 def test_one_value_has_a_mean_and_no_spread_and_none_has_nothing():

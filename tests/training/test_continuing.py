@@ -123,6 +123,18 @@ def test_the_latest_checkpoint_is_written_every_few_epochs_and_continues_with_th
     assert trainer.save_every == 2
 
 
+@BOTH
+def test_beside_the_final_checkpoint_no_latest_one_of_the_same_epoch_is_written(
+    trainer_class: type, begin: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, written = begin(trainer_class), []
+    monkeypatch.setattr(
+        trainer, "save_checkpoint", lambda file: written.append((Path(file).stem, trainer.current_epoch))
+    )
+    run(trainer)
+    assert [epoch for name, epoch in written if name == "checkpoint_latest"] == [1]  # epochs 1 and 3 would be due
+
+
 # ---- files that are no checkpoint of this training
 
 

@@ -37,6 +37,25 @@ def test_images_are_moved_and_mirrored_but_their_intensities_not_changed(make_tr
     assert names == ["SpatialTransform", "MirrorTransform", "RemoveLabelTransform"]
 
 
+def test_a_step_without_gradients_leaves_all_weights_as_they_are(started):
+    trainer = started()
+    trainer.on_train_epoch_start()
+    before = [parameter.detach().clone() for parameter in trainer.network.parameters()]
+    for parameter in trainer.network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    assert all(torch.equal(*both) for both in zip(trainer.network.parameters(), before, strict=True))
+
+
+def test_no_patch_is_drawn_for_its_foreground(make_pretraining, monkeypatch):
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    trainer = make_pretraining()
+    trainer.initialize()
+    loader = trainer.get_dataloaders()[0].data_loader
+    assert loader.batch_size == 3
+    assert not any(loader.get_do_oversample(position) for position in range(3))
+
+
 # ---- images
 
 

@@ -185,6 +185,11 @@ def test_the_same_images_are_held_out_in_whatever_order_they_come():
     assert hold_out(names[::-1], 0.2, 7) == hold_out(names, 0.2, 7)
 
 
+def test_no_fewer_images_are_held_out_than_asked_for():
+    kept, held_out = hold_out([f"case_{i}" for i in range(10)], 0.1, 0, fewest=3)
+    assert (len(kept), len(held_out)) == (7, 3)
+
+
 def test_another_seed_holds_out_other_images():
     names = [f"image_{i:03d}" for i in range(50)]
     assert hold_out(names, 0.2, 7)[1] != hold_out(names, 0.2, 8)[1]

@@ -53,6 +53,14 @@ def test_every_image_has_noise_of_its_own_at_each_timestep(start_ensemble) -> No
     assert correlations.abs().max() < 0.3  # of 256 numbers each: the standard deviation is 1/16
 
 
+def test_timesteps_and_the_noise_of_each_are_drawn_by_numbers_of_their_own(start_ensemble, monkeypatch) -> None:
+    trainer, numbers = start_ensemble(PAIRS), []
+    of_trainer = trainer.drawn
+    monkeypatch.setattr(trainer, "drawn", lambda *others: numbers.append(others[-1]) or of_trainer(*others))
+    drawn(trainer)
+    assert len(numbers) == len(set(numbers)) == 3
+
+
 def test_a_restarted_training_draws_the_same(start_ensemble) -> None:
     first, again, another = (drawn(start_ensemble(PAIRS, epoch)) for epoch in (3, 3, 4))
     assert all(torch.equal(*both) for both in zip(first, again, strict=True))
