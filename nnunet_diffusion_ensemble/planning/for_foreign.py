@@ -23,7 +23,6 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
     def __init__(self, *args: Any, foreign: ForeignDenoiser, **kwargs: Any) -> None:
         super().__init__(*args, dimension=foreign.dimension, **kwargs)
         self.foreign = foreign
-        self.adapted = foreign
 
     def shape_to_cover(self, median_shape: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
         if len(median_shape) != self.foreign.dimension:
@@ -41,13 +40,16 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
             self.warn_of_another_scale(plan, self.foreign.native_size)
 
     def denoiser_settings(self, normalization_schemes: list[str]) -> DenoiserSettings:
+        return self._adapted(normalization_schemes).settings
+
+    def _adapted(self, normalization_schemes: Sequence[str]) -> ForeignDenoiser:
+        """The denoiser for images that are normalised so."""
         intensities = self.dataset_fingerprint["foreground_intensity_properties_per_channel"]
         scalings: Sequence[tuple[float, float]] = [
             channel_scaling(scheme, intensities[str(i)], self.foreign.image_range)
             for i, scheme in enumerate(normalization_schemes)
         ]
-        self.adapted = self.foreign.for_images(*zip(*scalings, strict=True))
-        return self.adapted.settings
+        return self.foreign.for_images(*zip(*scalings, strict=True))
 
     def default_options(self) -> dict[str, Any]:
         return {"pretrained_checkpoint": str(self._checkpoint_file)}
@@ -58,5 +60,6 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
 
     def save_plans(self, plans: dict) -> None:
         configuration = {"configurations": {self.name: plans["configurations"][self.name]}}
-        self.adapted.save_checkpoint(self._checkpoint_file, {**plans, **configuration}, self.name)
+        adapted = self._adapted(plans["configurations"][self.name]["normalization_schemes"])
+        adapted.save_checkpoint(self._checkpoint_file, {**plans, **configuration}, self.name)
         super().save_plans(plans)
