@@ -79,7 +79,7 @@ def test_two_processes_share_the_work(make_inputs: Callable[[str], BenchmarkSpec
     printed = [process.communicate()[0] for process in running]
     assert [process.returncode for process in running] == [0, 0]
     predicted = [line for text in printed for line in text.splitlines() if line.startswith("Predicting")]
-    assert len(predicted) == 4  # each once, whoever came first
+    assert len(predicted) == 4 and all(text.count("Predicting") == 2 for text in printed)
     shared = snapshot(spec.output)
     spec.output.rename(tmp_path / "shared")
     subprocess.run(command, stdout=subprocess.PIPE, check=True)  # with as many threads as those: sums round alike
