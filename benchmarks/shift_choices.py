@@ -25,7 +25,7 @@ from shift_study.jobs import Workplace, pretrain_job, work
 from shift_study.pretraining import PRETRAININGS
 from shift_study.variants import Variant, variants
 
-from nnunet_diffusion_ensemble.denoiser.export import export_denoiser
+from nnunet_diffusion_ensemble import load_denoiser
 
 MEASURES = ("home", "home cropped", "shenzhen", "shenzhen 1")
 
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
         if (args.output / file).is_file():
             print((args.output / file).read_text(), flush=True)
     for file in sorted((args.output / "denoisers").glob("*.pth")):
-        export_denoiser(file, args.output / f"{file.stem}-half.pth", half=True)
+        load_denoiser(file).export(args.output / f"{file.stem}-half.pth", half=True)
     text = table(args.output)
     (args.output / "table.md").write_text(text)
     print(text, flush=True)

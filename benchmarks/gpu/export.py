@@ -7,7 +7,7 @@ from pathlib import Path
 from common import SMALL, step_arguments
 from results import add_result
 
-from nnunet_diffusion_ensemble.denoiser.export import export_denoiser
+from nnunet_diffusion_ensemble import load_denoiser
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 
@@ -19,7 +19,7 @@ def main() -> None:
     if checkpoint is None:
         raise FileNotFoundError(f"There is no checkpoint in {trained}: pretrain first.")
     denoiser = args.output / f"denoiser-{args.size}.pth"
-    export_denoiser(checkpoint, denoiser, half=True)
+    load_denoiser(checkpoint).export(denoiser, half=True)
     for name in ("progress.png", "samples.png"):
         if (trained / name).is_file():
             shutil.copy(trained / name, args.output / name)

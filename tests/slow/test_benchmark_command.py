@@ -21,33 +21,35 @@ KINDS: dict[str, dict[str, Any]] = {
     "2d": {},
     "3d": {"patch_size": [8, 8, 8], "spacing": [2.0, 1.0, 1.0], "mirror_axes": (0, 1, 2)},
 }
-CASES = ("case_0", "case_1", "case_2")
+MANY = 20  # cases, so that the first process is still at work when the second one has come up
 
 
 METRICS_OF = {"2d": ("Dice", "ECE"), "3d": tuple(METRICS)}  # MONAI takes seconds to import, in each command
 
 
 @pytest.fixture
-def make_inputs(model_folder: Callable, architecture: Callable, tmp_path: Path) -> Callable[[str], BenchmarkSpec]:
+def make_inputs(model_folder: Callable, architecture: Callable, tmp_path: Path) -> Callable[..., BenchmarkSpec]:
     """A model of ours with two folds and one of nnU-Net, on two domains of which one has a patient with two cases."""
-    return lambda kind: _inputs(kind, model_folder, architecture(kind), tmp_path)
+    return lambda kind, num_cases=3: _inputs(kind, num_cases, model_folder, architecture(kind), tmp_path)
 
 
-def _inputs(kind: str, model_folder: Callable, architecture: dict, tmp_path: Path) -> BenchmarkSpec:
+def _inputs(kind: str, num_cases: int, model_folder: Callable, architecture: dict, tmp_path: Path) -> BenchmarkSpec:
     made = KINDS[kind] | {"architecture": architecture}
     models = [
         {"name": "TEDM", "folder": model_folder(folds=(0, 1), name="tedm", **made), "seeds": {0: (0, 1)}},
         {"name": "nnU-Net", "folder": model_folder(nnUNetTrainer, name="nnunet", **made), "seeds": {0: (0,)}},
     ]
-    domains = [make_domain(tmp_path / "north", CASES, "source"), make_domain(tmp_path / "south", CASES)]
-    (tmp_path / "patients.csv").write_text("case,patient\ncase_0,p\ncase_1,p\ncase_2,q\n")
+    cases = [f"case_{number}" for number in range(num_cases)]
+    domains = [make_domain(tmp_path / "north", cases, "source"), make_domain(tmp_path / "south", cases)]
+    patients = [f"{case},{'q' if case == cases[-1] else 'p'}\n" for case in cases]
+    (tmp_path / "patients.csv").write_text("case,patient\n" + "".join(patients))
     domains[1]["patients"] = tmp_path / "patients.csv"
     return make_spec(tmp_path / "out", models, domains, metrics=METRICS_OF[kind], mirroring=True)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_killed_benchmark_goes_on_to_the_same_bytes(
-    kind: str, make_inputs: Callable[[str], BenchmarkSpec], tmp_path: Path
+    kind: str, make_inputs: Callable[..., BenchmarkSpec], tmp_path: Path
 ) -> None:
     spec, workplace = make_inputs(kind), Workplace(tmp_path / "work", "Dataset001_Made")
     write_spec(spec, tmp_path / "spec.yaml")
@@ -71,8 +73,8 @@ def test_a_killed_benchmark_goes_on_to_the_same_bytes(
     assert times == {file: file.stat().st_mtime_ns for file in times}
 
 
-def test_two_processes_share_the_work(make_inputs: Callable[[str], BenchmarkSpec], tmp_path: Path) -> None:
-    spec = make_inputs("2d")
+def test_two_processes_share_the_work(make_inputs: Callable[..., BenchmarkSpec], tmp_path: Path) -> None:
+    spec = make_inputs("2d", MANY)
     write_spec(spec, tmp_path / "spec.yaml")
     command = [Path(sys.executable).with_name("nnunet-diffusion"), "benchmark", tmp_path / "spec.yaml"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
