@@ -23,6 +23,14 @@ pytest_plugins += ["self_training_data"]
 torch.set_num_threads(1)  # in networks this small a second thread only waits
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`-n 2 --dist loadgroup`), a module stays together, so that its fixtures are made once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 class Topology(NamedTuple):
     strides: list[list[int]]
     kernel_sizes: list[list[int]]

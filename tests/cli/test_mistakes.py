@@ -20,7 +20,7 @@ from nnunet_diffusion_ensemble.denoiser.source import shipped_denoisers
 
 SHIPPED = "chest-xray-64"
 DEEP = "[" * 20000  # JSON; YAML takes its time
-DEEP_YAML = "[" * 3000
+DEEP_YAML = "[" * 1000
 Fault = Callable[[Path], Any]
 
 
