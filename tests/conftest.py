@@ -19,7 +19,7 @@ from nnunet_diffusion_ensemble.method import DiffusionMethod
 
 # Fixtures.
 pytest_plugins = ["unlabelled_data", "foreign_models", "pretraining_trainers", "trained_models", "benchmark_inputs"]
-pytest_plugins += ["self_training_data"]
+pytest_plugins += ["self_training_data", "mistakes"]
 torch.set_num_threads(1)  # in networks this small a second thread only waits
 
 

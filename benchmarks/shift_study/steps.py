@@ -106,7 +106,7 @@ class Teacher:
     def update(self) -> None:
         self.updates += 1
         decay = min(self.decay, 1 - 1 / (1 + self.updates))
-        theirs, ours = list(self.copy.parameters()), list(self.network.parameters())
-        torch._foreach_lerp_(theirs, [p.detach() for p in ours], 1 - decay)
+        theirs, ours = ([p.detach() for p in part.parameters()] for part in (self.copy, self.network))
+        torch._foreach_lerp_(theirs, ours, 1 - decay)
         for target, source in zip(self.copy.buffers(), self.network.buffers(), strict=True):
             target.copy_(source)

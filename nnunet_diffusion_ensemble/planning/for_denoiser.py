@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from nnunetv2.configuration import ANISO_THRESHOLD
 
+from nnunet_diffusion_ensemble.denoiser.export import export_denoiser
 from nnunet_diffusion_ensemble.denoiser.pretrained import PretrainedDenoiser
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
@@ -55,14 +56,15 @@ class DenoiserPlanner(SingleConfigurationPlanner):
 
     From the denoiser: topology, patch size, spacing in mm, order of axes, normalisation (of CT with its numbers), input
     scaling, diffusion process, mirroring. From the data set: labels, channels, and the batch size by nnU-Net's rule.
+    With `copies`, saving the plans writes the denoiser beside them, without any code that was in its file.
 
     Raises:
         ValueError: at construction or in planning, if the data set cannot be shown to the denoiser so.
     """
 
-    def __init__(self, *args: Any, denoiser: PretrainedDenoiser, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, denoiser: PretrainedDenoiser, copies: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, dimension=len(denoiser.patch_size), **kwargs)
-        self.denoiser = denoiser
+        self.denoiser, self.copies = denoiser, copies
         self.both_in_mm = self._both_in_mm()
         self.own_normalisation = super().determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         self.channels = number_of_channels(self.dataset_json)
@@ -131,10 +133,15 @@ class DenoiserPlanner(SingleConfigurationPlanner):
     def default_options(self) -> dict[str, Any]:
         return {
             "mirror_axes": self.denoiser.configuration[PLANS_KEY].get("mirror_axes"),
-            "pretrained_checkpoint": self.source,
+            "pretrained_checkpoint": str(self.denoiser_beside_plans) if self.copies else self.source,
         }
 
     # ---- preprocessed data and plans
+
+    def save_plans(self, plans: dict) -> None:
+        if self.copies:
+            export_denoiser(self.denoiser, self.denoiser_beside_plans)
+        super().save_plans(plans)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         """nnU-Net's own preprocessed data is shared if it is the same."""

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fuzzing import change_somewhere, damaged
+from planning_data import make_dataset
 
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.denoiser.export import export_denoiser, export_folded
@@ -84,6 +86,24 @@ def test_with_trust_a_file_without_code_is_made_of_it(hostile: Path, tmp_path: P
     assert main(["export", str(hostile), str(tmp_path / "out.pth"), "--trust"]) == 0
     assert (tmp_path / "run").read_text() == "code was run"
     read_pretrained(tmp_path / "out.pth").refuse_untrained()
+
+
+def test_plans_for_a_trusted_denoiser_name_a_copy_without_code(
+    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    name = make_dataset(tmp_path / "planned", monkeypatch, {"0": "MRI"}, (4, 32, 32), (1.0, 1.0, 1.0))
+    command = ["plan", "-d", "1", "-np", "1", "--denoiser", str(hostile)]
+    assert main(command) == 2
+    assert "cannot be read without running code" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main([*command, "--trust"]) == 0
+    folder = tmp_path / "planned" / "preprocessed" / name
+    plans = json.loads((folder / "nnUNetDiffusionEnsemblePlans.json").read_text())
+    copy = folder / "nnUNetDiffusionEnsemblePlans_denoiser.pth"
+    assert plans["configurations"]["2d"]["diffusion"]["pretrained_checkpoint"] == str(copy)
+    theirs = torch.load(hostile, weights_only=False)["network_weights"]
+    ours = torch.load(copy, weights_only=True)["network_weights"]
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
 @pytest.mark.parametrize("operation", ["conv_op", "nonlin", "norm_op"])
@@ -172,27 +192,6 @@ def test_a_folded_denoiser_is_not_written_where_nnunet_cannot_read_it(exported: 
 
 # ---- nonsense of all kinds
 
-KINDS: tuple[Any, ...] = (None, True, -1, 0, 3.5, float("nan"), "", "text", [], [None], ["a", 2], {}, {"a": 1}, [[1]])
-
-
-def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Paths of everything in nested dictionaries and lists."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, item in inner for place in ((*path, key), *_places(item, (*path, key)))]
-
-
-def _changed(content: dict, rng: random.Random) -> tuple[Any, ...]:
-    """Drops a key or swaps a value for one of another kind, somewhere; returns where."""
-    path = rng.choice(_places(content))
-    inner: Any = content
-    for key in path[:-1]:
-        inner = inner[key]
-    if rng.random() < 0.3:
-        del inner[path[-1]]
-    else:
-        inner[path[-1]] = rng.choice(KINDS)
-    return path
-
 
 def _try(read: Callable[[], Any], what: object) -> bool:
     """Whether it was read; any other end than a sentence of ours fails."""
@@ -224,7 +223,7 @@ def test_no_change_of_a_denoisers_plans_ends_in_a_stack_trace(exported: Path, tm
             "network_weights": weights,
             "init_args": json.loads(json.dumps(original["init_args"])),
         }
-        path = _changed(checkpoint["init_args"] if rng.random() < 0.9 else checkpoint, rng)
+        path = change_somewhere(checkpoint["init_args"] if rng.random() < 0.9 else checkpoint, rng)
         torch.save(checkpoint, file)
         read += _try(lambda: _read_and_build(file) if is_built else read_pretrained(file), path)  # noqa: B023
     assert 0 < read < TRIES // 2
@@ -235,11 +234,5 @@ def test_no_flipped_byte_ends_in_a_stack_trace(ending: str, exported: Path, tmp_
     export_denoiser(read_pretrained(exported), tmp_path / f"whole{ending}")
     content, rng, file = (tmp_path / f"whole{ending}").read_bytes(), random.Random(1), tmp_path / f"fuzzed{ending}"
     for _ in range(TRIES // 4):
-        damaged = bytearray(content[: rng.randrange(len(content))] if rng.random() < 0.1 else content)
-        for _ in range(rng.choice((1, 1, 4, 64))):
-            if damaged:
-                # Most of the file is numbers; half of the changes are in its description.
-                end = min(4000, len(damaged)) if rng.random() < 0.5 else len(damaged)
-                damaged[rng.randrange(end)] = rng.randrange(256)
-        file.write_bytes(damaged)
+        file.write_bytes(damaged(content, rng))
         _try(lambda: read_pretrained(file), file)
