@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shift_study.networks import SegmentationNetwork
+
 GRADIENT_CLIP, WARM_UP_STEPS = 12.0, 3
 
 
@@ -98,7 +100,7 @@ def make_optimizer(name: str, groups: list[dict[str, Any]], weight_decay: float)
 class Teacher:
     """A copy of a network whose weights follow the network's (EMA)."""
 
-    def __init__(self, network: nn.Module, copy: nn.Module, decay: float):
+    def __init__(self, network: SegmentationNetwork, copy: SegmentationNetwork, decay: float):
         self.network, self.copy, self.decay, self.updates = network, copy.eval().requires_grad_(False), decay, 0
         copy.load_state_dict(network.state_dict())
 

@@ -21,6 +21,12 @@ NOT_YOURS_TO_CHOOSE = ("denoiser.", "pretrained_checkpoint")
 DECIDED_BY_ANY = ("base_features", "blocks_per_stage")
 DECIDED = (*DECIDED_BY_ANY, "target_spacing")
 
+NEEDED_PLANS = (
+    *("image_reader_writer", "transpose_forward", "transpose_backward"),
+    "foreground_intensity_properties_per_channel",
+)
+NEEDED_CONFIGURATION = ("spacing", "median_image_size_in_voxels", "normalization_schemes", "use_mask_for_norm")
+
 Value = TypeVar("Value")
 logger = logging.getLogger(__name__)
 
@@ -32,6 +38,17 @@ def refuse_contradictions(options: PlanningOptions, decided: Sequence[str] = DEC
     if chosen:
         raise ValueError(
             f"With --denoiser, these come from the denoiser and cannot be chosen: {', '.join(chosen)}. Leave them out."
+        )
+
+
+def refuse_incomplete(denoiser: PretrainedDenoiser) -> None:
+    """Raises ValueError if its plans lack what tells how its images were preprocessed."""
+    missing = [key for key in NEEDED_PLANS if key not in denoiser.plans]
+    missing += [key for key in NEEDED_CONFIGURATION if key not in denoiser.configuration]
+    if missing:
+        raise ValueError(
+            f"The plans in {denoiser.file} lack {', '.join(missing)}, so nobody knows how its images were preprocessed. "
+            "Name a checkpoint that nnU-Net wrote in training, or an export of one."
         )
 
 

@@ -116,7 +116,12 @@ def _denoiser_planner(
             "--unlabelled plans for the pretraining of a denoiser, --denoiser for the use of one: give one of the two."
         )
     # Imported here since they bring in MONAI, which takes seconds.
-    from nnunet_diffusion_ensemble.planning.for_denoiser import DECIDED_BY_ANY, DenoiserPlanner, refuse_contradictions
+    from nnunet_diffusion_ensemble.planning.for_denoiser import (
+        DECIDED_BY_ANY,
+        DenoiserPlanner,
+        refuse_contradictions,
+        refuse_incomplete,
+    )
 
     if names_library(denoiser):
         from nnunet_diffusion_ensemble.denoiser.foreign.denoiser import read_foreign
@@ -130,6 +135,7 @@ def _denoiser_planner(
     refuse_contradictions(options)
     pretrained = read_pretrained(denoiser_file(denoiser), trust)
     pretrained.refuse_untrained()
+    refuse_incomplete(pretrained)
     planner = partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser), copies=trust)
     return planner, pretrained.settings, len(pretrained.patch_size)
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from fuzzing import change_somewhere, damaged
-from planning_data import make_dataset
 
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.denoiser.export import export_denoiser, export_folded
@@ -86,24 +85,6 @@ def test_with_trust_a_file_without_code_is_made_of_it(hostile: Path, tmp_path: P
     assert main(["export", str(hostile), str(tmp_path / "out.pth"), "--trust"]) == 0
     assert (tmp_path / "run").read_text() == "code was run"
     read_pretrained(tmp_path / "out.pth").refuse_untrained()
-
-
-def test_plans_for_a_trusted_denoiser_name_a_copy_without_code(
-    hostile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    name = make_dataset(tmp_path / "planned", monkeypatch, {"0": "MRI"}, (4, 32, 32), (1.0, 1.0, 1.0))
-    command = ["plan", "-d", "1", "-np", "1", "--denoiser", str(hostile)]
-    assert main(command) == 2
-    assert "cannot be read without running code" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-    assert main([*command, "--trust"]) == 0
-    folder = tmp_path / "planned" / "preprocessed" / name
-    plans = json.loads((folder / "nnUNetDiffusionEnsemblePlans.json").read_text())
-    copy = folder / "nnUNetDiffusionEnsemblePlans_denoiser.pth"
-    assert plans["configurations"]["2d"]["diffusion"]["pretrained_checkpoint"] == str(copy)
-    theirs = torch.load(hostile, weights_only=False)["network_weights"]
-    ours = torch.load(copy, weights_only=True)["network_weights"]
-    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
 @pytest.mark.parametrize("operation", ["conv_op", "nonlin", "norm_op"])

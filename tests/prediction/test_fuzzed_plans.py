@@ -15,7 +15,7 @@ from nnunet_diffusion_ensemble.prediction.model import check_model, read_model
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
 SETTINGS = PredictionSettings(folds=(0,), device="cpu")
-TRIES, BUILT_ONE_OF = 200, 20
+TRIES, BUILT_ONE_OF = 100, 25
 
 
 def is_read(read: Callable[[], Any], what: object) -> bool:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from nnunet_diffusion_ensemble.cli.errors import USERS_MISTAKE, told_to_user
 from nnunet_diffusion_ensemble.cli.parser import main
@@ -15,6 +16,7 @@ from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.full_disk import DiskFullError, full_disk, naming_full_disk
 
+CHECKPOINT = {"network_weights": {"a": torch.zeros(100_000)}, "init_args": {}, "trainer_name": "T"}
 FULL = Path("/dev/full")  # takes nothing: every write ends for want of room
 needs_full_device = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full, which Linux has")
 
@@ -45,16 +47,25 @@ def test_a_text_that_finds_no_room_leaves_the_old_one(on_full_disk: Callable[[st
 
 
 @needs_full_device
-@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_so_does_a_checkpoint_whatever_the_library_calls_it(
-    ending: str, on_full_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+def test_so_does_a_checkpoint_whatever_torch_calls_it(
+    on_full_disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_free_bytes(monkeypatch, 0)
-    file = on_full_disk(f"checkpoint{ending}")
-    checkpoint = {"network_weights": {"a": torch.zeros(100_000)}, "init_args": {}, "trainer_name": "T"}
+    file = on_full_disk("checkpoint.pth")
     with pytest.raises(DiskFullError, match=rf"The disk is full: {file} could not"):
-        write_checkpoint(checkpoint, file)
+        write_checkpoint(CHECKPOINT, file)
     assert file.read_text() == "of before"
+
+
+def test_the_error_of_safetensors_is_understood_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    set_free_bytes(monkeypatch, 0)
+    monkeypatch.setattr("safetensors.torch.save_file", no_room)
+    with pytest.raises(DiskFullError, match=r"The disk is full: .*checkpoint\.safetensors could not"):
+        write_checkpoint(CHECKPOINT, tmp_path / "checkpoint.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 @needs_full_device

@@ -26,7 +26,7 @@ def nested(value: Any) -> Any:
         (lambda: None.lower(), r"plans\.json is damaged.*AttributeError: 'NoneType' object has no attribute 'lower'"),  # type: ignore[attr-defined]
         (lambda: int("x"), r"plans\.json: invalid literal .* 'x' Plan again\."),
         (lambda: 1 / 0, r"plans\.json is damaged.*ZeroDivisionError"),
-        (lambda: nested(0), r"plans\.json is damaged.*RecursionError"),
+        (lambda: nested(0), r"plans\.json is damaged.*maximum recursion depth"),
         (lambda: b"\xff".decode(), r"plans\.json is damaged.*'utf-8' codec"),
         (lambda: dict(**{"a": 1}, **{"a": 2}), r"plans\.json is damaged.*multiple values"),
     ],
