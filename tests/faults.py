@@ -16,10 +16,13 @@ from faulty_files import (
     flipped,
     half,
     half_inside,
+    header,
     mask,
     pixdim,
+    save_nifti,
     stored,
     text,
+    volume,
     voxel,
     without_end,
 )
@@ -34,6 +37,7 @@ IMAGE_FAULTS: dict[str, tuple[Fault, str]] = {
     "the end of the file missing": (without_end, r"_0000.nii.gz cannot be read \(it is truncated or damaged"),
     "a valid gzip of half an image": (
         half_inside,
+        header,
         r"_0000.nii.gz cannot be read \(it is truncated: \d+ of 2880",
     ),
     "a damaged byte": (flipped, r"_0000.nii.gz cannot be read \(it is truncated or damaged"),
@@ -47,6 +51,20 @@ IMAGE_FAULTS: dict[str, tuple[Fault, str]] = {
     "a spacing of micrometres": (
         stored(spacing=(0.001, 0.001, 0.001)),
         r"_0000.nii.gz has a spacing of 0\.001 x 0\.001 x 0\.001 mm; no scanner .* below 0\.005 or above 100 mm",
+    ),
+    "complex numbers": (
+        lambda file: save_nifti(file, volume().astype(np.complex64)),
+        r"_0000.nii.gz holds complex numbers",
+    ),
+    "a header without NIfTI's magic": (
+        header(magic=b"xxx"),
+        r"_0000.nii.gz is in the Analyze format, which does not know left from right",
+    ),
+    "the header of a pair": (header(magic=b"ni1"), r"_0000.nii.gz has the header of a pair: .* \(\.img\)"),
+    "a scaling that cannot be": (header(scl_slope=np.inf), r"_0000.nii.gz has the scaling inf x \+ "),
+    "another spacing in its sform": (
+        header(srow_x=(-3, 0, 0, 20), sform_code=1),
+        r"_0000.nii.gz has two spacings, 0\.8 x 1\.1 x 2 mm in pixdim and 3 x 1\.1 x 2 mm in its sform",
     ),
     "a spacing of decimetres": (
         stored(spacing=(800, 1100, 2000)),

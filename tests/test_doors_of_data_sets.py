@@ -44,6 +44,8 @@ JSON_FAULTS: dict[str, tuple[dict[str, Any], str]] = {
         {"labels": {"background": 0, "whole": [1, 2], "core": 2}},
         r"regions_class_order lists a value for each of the 2 regions \(whole, core\); got None",
     ),
+    "a list of cases": ({"dataset": ["a"]}, r"dataset goes from case to files, .*; got list"),
+    "a case without images": ({"dataset": {"a": {"label": "labelsTr/a.nii.gz"}}}, r"got a: \{'label': 'labelsTr"),
     "no labels": ({"labels": None}, r"labels goes from name to value.*got None"),
     "no number of cases": ({"numTraining": None}, r"numTraining is the number of labelled cases; got None"),
     "a reader that there is not": (
@@ -70,6 +72,10 @@ NAME_FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another ending": (
         lambda raw: save(raw / "imagesTr/d_0000.nrrd", mask()),
         r"imagesTr/d_0000\.nrrd is not named CASE_0000.nii.gz",
+    ),
+    "a hidden file that macOS left": (
+        lambda raw: (raw / "imagesTr/._b_0000.nii.gz").write_bytes(b"Mac"),
+        r"imagesTr/\._b_0000\.nii\.gz is hidden, but nnU-Net takes it for a case: delete it",
     ),
     "no channel number": (
         lambda raw: save(raw / "imagesTr/d.nii.gz", mask()),
@@ -156,6 +162,26 @@ def test_a_faulty_dataset_json(
     content = json.loads((raw / "dataset.json").read_text()) | changes
     write_json(raw, {key: value for key, value in content.items() if value is not None})
     refused(PLAN, message, tmp_path, capsys)
+
+
+WRITTEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "with a byte order mark": (lambda content: b"\xef\xbb\xbf" + content, r"begins with a byte order mark: save it"),
+    "in another encoding": (lambda content: content.decode().encode("utf-16"), r"is not UTF-8 .* save it as that"),
+    "with a label twice": (
+        lambda content: content.replace(b'"organ": 1', b'"organ": 1, "organ": 1'),
+        r"is not JSON \(organ is there twice: leave one of them out\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", WRITTEN)
+def test_a_dataset_json_as_other_programs_write_it(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    change, message = WRITTEN[fault]
+    file = make_dataset(tmp_path, monkeypatch) / "dataset.json"
+    file.write_bytes(change(file.read_bytes()))
+    refused(PLAN, rf"dataset\.json {message}", tmp_path, capsys)
 
 
 @pytest.mark.parametrize("fault", NAME_FAULTS)

@@ -118,20 +118,9 @@ def _case_problems(dataset_json: Mapping[str, Any]) -> Iterator[str]:
         yield f"dataset goes {example}; got {type(cases).__name__}"
         return
     for case, files in cases.items():
-        if (
-            not isinstance(files, dict)
-            or not _is_list_of_files(files.get("images"))
-            or not _is_file(files.get("label"))
-        ):
+        images, label = (files.get("images"), files.get("label")) if isinstance(files, dict) else (None, None)
+        if not isinstance(images, list) or not images or not all(isinstance(name, str) for name in (*images, label)):
             yield f"dataset goes {example}; got {case}: {files!r}"
-
-
-def _is_list_of_files(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_file, value))
-
-
-def _is_file(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
 
 
 def _number_problems(dataset_json: Mapping[str, Any]) -> Iterator[str]:

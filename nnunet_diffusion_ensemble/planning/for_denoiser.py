@@ -47,8 +47,8 @@ def refuse_incomplete(denoiser: PretrainedDenoiser) -> None:
     missing += [key for key in NEEDED_CONFIGURATION if key not in denoiser.configuration]
     if missing:
         raise ValueError(
-            f"The plans in {denoiser.file} lack {', '.join(missing)}, so nobody knows how its images were preprocessed. "
-            "Name a checkpoint that nnU-Net wrote in training, or an export of one."
+            f"The plans in {denoiser.file} lack {', '.join(missing)}, so nobody knows how its images were "
+            "preprocessed. Name a checkpoint that nnU-Net wrote in training, or an export of one."
         )
 
 
