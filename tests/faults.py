@@ -37,7 +37,6 @@ IMAGE_FAULTS: dict[str, tuple[Fault, str]] = {
     "the end of the file missing": (without_end, r"_0000.nii.gz cannot be read \(it is truncated or damaged"),
     "a valid gzip of half an image": (
         half_inside,
-        header,
         r"_0000.nii.gz cannot be read \(it is truncated: \d+ of 2880",
     ),
     "a damaged byte": (flipped, r"_0000.nii.gz cannot be read \(it is truncated or damaged"),
