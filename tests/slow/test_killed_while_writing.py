@@ -121,6 +121,7 @@ def test_half_a_checkpoint_is_not_continued_from(workplace: Workplace) -> None:
 def test_a_second_training_of_the_fold_is_told_who_is_at_work_and_the_first_one_ends_whole(
     workplace: Workplace,
 ) -> None:
+    workplace.run("nnunet-diffusion", "preprocess", "-d", 1, "-p", PLANS, "-c", "2d", "-np", 1)  # what is not yet
     longer = {"pretraining.num_epochs": 1, "pretraining.num_iterations_per_epoch": 300}
     plans = change_plans(workplace.plans(PLANS), "TwoAtOnce", longer).stem
     folder = workplace.trained(PRETRAIN, plans) / "fold_all"
