@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments, add_no_verify
+from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments, add_no_verify, add_trust
 from nnunet_diffusion_ensemble.method.keys import Key, keys
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--denoiser", help=f"plan for the use of a pretrained denoiser: {DENOISER_HELP}, or LIBRARY:PATH"
     )
+    add_trust(parser)
     _add_options(parser, METHOD_OPTIONS, {key.path: key for key in keys()})
 
 
@@ -89,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         args.unlabelled,
         args.denoiser,
         not args.no_verify,
+        args.trust,
     )
     print(f"\nPlanned. Next: nnunet-diffusion preprocess -d {args.dataset} -c CONFIGURATION -p {name}")
     return 0

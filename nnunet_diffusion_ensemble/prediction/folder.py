@@ -18,6 +18,7 @@ import numpy as np
 
 from nnunet_diffusion_ensemble.images.maps import ENDINGS as MAP_ENDINGS
 from nnunet_diffusion_ensemble.images.maps import write_map
+from nnunet_diffusion_ensemble.prediction.origin import Origin
 from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
 from nnunet_diffusion_ensemble.system.full_disk import naming_full_disk
 from nnunet_diffusion_ensemble.system.records import read_record
@@ -91,14 +92,21 @@ class PredictionFolder:
         for name, content in ((SETTINGS, settings), ("plans.json", plans), ("dataset.json", dataset_json)):
             write_text(self.folder / name, json.dumps(content, indent=4))
 
-    def check_continues(self, settings: Mapping[str, Any], difference: str) -> None:
-        """Raises ValueError if cases lie there that were predicted in another way.
+    def check_continues(self, settings: Mapping[str, Any], origin: Origin) -> None:
+        """Raises ValueError if cases lie there that were predicted in another way, or nobody knows in which.
 
         Args:
             settings: how it is to be predicted.
-            difference: between the model that was and the one that is, in words; empty if there is none.
+            origin: of what lies there, and of what is to come.
         """
-        if not any((self.folder / SCORES).glob("*.json")):
+        found = [*(self.folder / SCORES).glob("*.json"), *self.folder.glob(f"[!.]*{self.file_ending}")]
+        if found and not origin.before:
+            raise ValueError(
+                f"{self.folder} holds predictions ({found[0].name}), but no whole {origin.file.name} that says from "
+                "which model and images: an earlier version or another program made them. Name another folder, or "
+                "leave out --continue_prediction to predict all cases anew."
+            )
+        if not found:
             return
         before = read_record(self.folder / SETTINGS) or settings
         differing = [
@@ -109,10 +117,10 @@ class PredictionFolder:
                 f"{self.folder} was predicted with other settings ({'; '.join(differing)}). Continue with the "
                 "same ones, name another folder, or leave out --continue_prediction."
             )
-        if difference:
+        if origin.difference:
             raise ValueError(
-                f"{self.folder} was predicted with another model ({difference}). Name another folder, or leave out "
-                "--continue_prediction to predict all cases anew."
+                f"{self.folder} was predicted with another model ({origin.difference}). Name another folder, or leave "
+                "out --continue_prediction to predict all cases anew."
             )
 
     def forget(self, cases: Iterable[str]) -> None:

@@ -226,8 +226,9 @@ def check_model(folder: Path, settings: PredictionSettings) -> None:
     """Raises what `read_model` would raise, as far as it can be known without reading the weights."""
     plans, _ = read_descriptions(folder)
     for file in checkpoint_files(folder, settings):
+        checkpoint = read_checkpoint(file, mapped=True, trusted=True)
         with blaming(folder / "plans.json", COPY):
-            _trainer_and_configuration(plans, read_checkpoint(file, mapped=True, trusted=True), folder)
+            _trainer_and_configuration(plans, checkpoint, folder)
 
 
 def _trainer_and_configuration(
@@ -256,9 +257,8 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
         NotImplementedError: for a cascade.
     """
     plans, dataset_json = read_descriptions(folder)
-    checkpoints = [
-        _with_finite_weights(read_checkpoint(file, trusted=True), file) for file in checkpoint_files(folder, settings)
-    ]
+    files = checkpoint_files(folder, settings)
+    checkpoints = [_with_finite_weights(read_checkpoint(file, trusted=True), file) for file in files]
     with blaming(folder / "dataset.json", COPY):
         labels, channels = plans.get_label_manager(dataset_json), number_of_channels(dataset_json)
     with blaming(folder / "plans.json", COPY):
@@ -267,7 +267,9 @@ def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None 
         network = trainer.build_network_architecture(
             plans, configuration, channels, labels.num_segmentation_heads, False
         )
-    network.load_state_dict(checkpoints[0]["network_weights"])
+    for file, checkpoint in zip(files[::-1], checkpoints[::-1], strict=True):  # those of the first fold stay
+        with blaming(file, "It was trained with other plans. " + COPY):
+            network.load_state_dict(checkpoint["network_weights"])
     separate = _fitting_denoiser(denoiser, channels, patch_size)
     timesteps = _averaged_timesteps(network)
     module = TimestepChannels(network, with_timesteps=bool(timesteps))

@@ -106,7 +106,7 @@ def predict(
     target = _target(model, output)
     with alone_in(output):
         if continue_prediction:
-            target.check_continues(how, origin.difference)
+            target.check_continues(how, origin)
         else:
             target.forget(found.cases)
         forget_what_changed(model, found.cases, output, origin)
