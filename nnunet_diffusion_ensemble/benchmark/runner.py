@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_diffusion_ensemble.benchmark.checks import check_benchmark
+from nnunet_diffusion_ensemble.benchmark.metadata import members_table
 from nnunet_diffusion_ensemble.benchmark.models import where
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse, write_problems
@@ -54,6 +55,9 @@ def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
     with alone_in(output.folder, wait=True):
         _join(output.results_file, [pair.folder / RESULTS for pair in pairs])
         _join(output.calibration_file, [pair.folder / CALIBRATION for pair in pairs])
+        if spec.subgroups:
+            with whole_file(output.subgroups_file) as temporary:
+                members_table(checked.members).to_csv(temporary, index=False)
         write_problems(output.problems_file, problems)
         write_spec(spec, output.spec_file)
     return output
