@@ -16,6 +16,8 @@ from nnunet_diffusion_ensemble.benchmark.results import (
     CALIBRATION_COLUMNS,
     RESULT_COLUMNS,
     RESULTS,
+    VOLUME_COLUMNS,
+    VOLUMES,
     ResultFolder,
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
@@ -71,7 +73,7 @@ class Pair:
 
     @property
     def _tables(self) -> tuple[Path, ...]:
-        return self.folder / RESULTS, self.folder / CALIBRATION, self.prediction / SUMMARY
+        return *(self.folder / name for name in (RESULTS, CALIBRATION, VOLUMES)), self.prediction / SUMMARY
 
     @property
     def failed(self) -> dict[str, str]:
@@ -180,6 +182,12 @@ class Pair:
                 yield case.case
         with _table(self.folder / CALIBRATION, CALIBRATION_COLUMNS) as write:
             write({**self._row, "label": label, **row} for label, part in sums.items() for row in part.rows())
+        with _table(self.folder / VOLUMES, VOLUME_COLUMNS) as write:
+            write(
+                {**self._row, "case": case.case, "label": label, **volumes.row}
+                for case in evaluated
+                for label, volumes in case.volumes.items()
+            )
         if not evaluated:
             raise ValueError(f"none of {len(failed)} case(s) could be evaluated: {next(iter(failed.values()))}")
         self._note_failed(failed)

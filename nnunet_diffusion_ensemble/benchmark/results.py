@@ -4,9 +4,10 @@ OUTPUT/spec.yaml                          the resolved specification
 OUTPUT/results.csv                        one row a model, seed, domain, case, timestep, label and metric
 OUTPUT/calibration.csv                    reliability: one row a model, seed, domain, label and bin
 OUTPUT/subgroups.csv                      one row a case and column of its metadata, if the specification has subgroups
+OUTPUT/volumes.csv                        volumes: one row a model, seed, domain, case and label
 OUTPUT/problems.csv                       what could not be tested, and why
 OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes, and nnU-Net's summary.json
-OUTPUT/runs/RUN/DOMAIN/{results,calibration}.csv    the rows of one model and seed on one domain
+OUTPUT/runs/RUN/DOMAIN/{results,calibration,volumes}.csv    the rows of one model and seed on one domain
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from nnunet_diffusion_ensemble.system.messages import in_one_line
 from nnunet_diffusion_ensemble.system.places import refuse_file
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
-SUBGROUPS = "subgroups.csv"
+SUBGROUPS, VOLUMES = "subgroups.csv", "volumes.csv"
 STUDY = "few_label.txt"
 RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
 # `timestep` is empty for the model's own prediction, `labelled_cases` where the specification has none, `value` where
@@ -29,10 +30,12 @@ RESULT_COLUMNS = (*RUN_COLUMNS, "case", "patient", "timestep", "label", "metric"
 # Of all pixels whose predicted probability of the label lies in a bin: how many, the sum of the probabilities, and how
 # many have the label.
 CALIBRATION_COLUMNS = (*RUN_COLUMNS, "label", "bin_lower", "bin_upper", "pixels", "probability_sum", "positives")
+# Of reference and prediction, in mm2, mm3 or pixels: the unit to the power of `axes`.
+VOLUME_COLUMNS = (*RUN_COLUMNS, "case", "label", "axes", "reference", "prediction")
 SUBGROUP_COLUMNS = ("column", "group", "domain", "case")
 PROBLEM_COLUMNS = ("model", "domain", "case", "problem", "action")  # model is empty if it concerns all of them
 COLUMNS = {RESULTS: RESULT_COLUMNS, CALIBRATION: CALIBRATION_COLUMNS, PROBLEMS: PROBLEM_COLUMNS}
-COLUMNS |= {SUBGROUPS: SUBGROUP_COLUMNS}
+COLUMNS |= {SUBGROUPS: SUBGROUP_COLUMNS, VOLUMES: VOLUME_COLUMNS}
 AGAIN = "`nnunet-diffusion benchmark` writes it again."
 TYPES = {"model": "string", "labelled_cases": "Int64", "seed": "int64", "domain": "string", "case": "string"}
 TYPES |= {"patient": "string", "timestep": "Int64", "label": "string", "metric": "string", "value": "float64"}
@@ -55,6 +58,10 @@ class ResultFolder:
     @property
     def calibration_file(self) -> Path:
         return self.folder / CALIBRATION
+
+    @property
+    def volumes_file(self) -> Path:
+        return self.folder / VOLUMES
 
     @property
     def subgroups_file(self) -> Path:
@@ -92,6 +99,7 @@ class BenchmarkResults:
     calibration: pd.DataFrame
     problems: pd.DataFrame
     subgroups: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SUBGROUP_COLUMNS)))
+    volumes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(VOLUME_COLUMNS)))
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -147,5 +155,7 @@ def read_results(folder: Path) -> BenchmarkResults:
             raise ValueError(
                 f"{place.results_file} has results of {', '.join(sorted(others))}, which {SPEC} does not name. {AGAIN}"
             )
-    subgroups = {"subgroups": read_table(place.subgroups_file)} if spec.subgroups else {}
-    return BenchmarkResults(place, spec, results, calibration, problems, **subgroups)
+    others = {"subgroups": read_table(place.subgroups_file)} if spec.subgroups else {}
+    if place.volumes_file.is_file():  # results of older versions have none
+        others["volumes"] = read_table(place.volumes_file)
+    return BenchmarkResults(place, spec, results, calibration, problems, **others)

@@ -19,6 +19,7 @@ from nnunet_diffusion_ensemble.evaluation.metrics import METRICS, overlap
 from nnunet_diffusion_ensemble.evaluation.overlap import Counts, count_pixels
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.surface import compare_surfaces
+from nnunet_diffusion_ensemble.evaluation.volumes import Volumes
 from nnunet_diffusion_ensemble.images.geometry import difference
 from nnunet_diffusion_ensemble.images.maps import read_map
 from nnunet_diffusion_ensemble.images.reading import ImageError, read_segmentation
@@ -50,6 +51,7 @@ class EvaluatedCase:
         prediction_file: the model's segmentation.
         scores: of the model's prediction label by label, then Dice of each timestep.
         counts: pixels by label or region, for nnU-Net's summary.json.
+        volumes: by name of the label; none where every pixel is ignored.
         reliability: sums for calibration curves by name of the label; only with metrics of calibration.
     """
 
@@ -59,6 +61,7 @@ class EvaluatedCase:
     scores: tuple[Score, ...]
     counts: Mapping[int | tuple[int, ...], Counts]
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    volumes: Mapping[str, Volumes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,10 +156,12 @@ class _Evaluator:
                 f"{self._segmentation_file(case)} has {differs.format(other=f'its reference {reference_file}')}. "
                 "Their voxels do not lie in one place; correct the one that is wrong."
             )
-        scores, counts, sums = [], {}, {}
+        scores, counts, sums, volumes = [], {}, {}, {}
         for label in self.labels:
             mask, predicted = (region_or_label_to_mask(image, label.value) for image in (reference, segmentation))
             counts[label.value] = count_pixels(mask, predicted, ignored)
+            if counts[label.value].total:
+                volumes[label.name] = Volumes.of(counts[label.value], spacing)
             values = {name: overlap(name, counts[label.value]) for name in self.settings.of_kind("overlap")}
             if self._needs("surface"):
                 values |= self._surface(mask, predicted, ignored, spacing)
@@ -166,7 +171,7 @@ class _Evaluator:
             scores += [Score(case, None, label.name, name, values[name]) for name in self.settings.metrics]
         for timestep in self.timesteps:
             scores += self._timestep(case, timestep, reference, ignored)
-        return EvaluatedCase(case, reference_file, self._segmentation_file(case), tuple(scores), counts, sums)
+        return EvaluatedCase(case, reference_file, self._segmentation_file(case), tuple(scores), counts, sums, volumes)
 
     def _needs(self, kind: str) -> bool:
         return bool(self.settings.of_kind(kind))

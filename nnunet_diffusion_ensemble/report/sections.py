@@ -15,6 +15,7 @@ from nnunet_diffusion_ensemble.report.page import Section
 from nnunet_diffusion_ensemble.report.subgroups import subgroups_section
 from nnunet_diffusion_ensemble.report.tables import Table, format_p, format_value, make_tables
 from nnunet_diffusion_ensemble.report.view import View
+from nnunet_diffusion_ensemble.report.volumes import volumes_section
 from nnunet_diffusion_ensemble.statistics.comparison import ALPHA
 from nnunet_diffusion_ensemble.statistics.comparison import COLUMNS as COMPARED
 from nnunet_diffusion_ensemble.statistics.describe import GROUP_COLUMNS, describe
@@ -60,6 +61,7 @@ def all_sections(view: View, command_line: str) -> list[Section]:
         _comparisons,
         _domain_gap,
         lambda material: subgroups_section(material.view),
+        lambda material: volumes_section(material.view),
         _timesteps,
         _calibration,
         _all_metrics,
