@@ -15,12 +15,13 @@ from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 from nnunet_diffusion_ensemble.evaluation import cases as evaluation
+from nnunet_diffusion_ensemble.evaluation.labels import evaluated_labels
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 from nnunet_diffusion_ensemble.system.records import as_written, read_record, write_record
 
 CHECKED = "checked.json"
 FREE = ("metadata",)  # which no number in the results depends on
-FIXED = ("unit", "nsd_tolerance", "mirroring", "tile_step_size", "timesteps")
+FIXED = ("unit", "nsd_tolerance", "instances", "match_iou", "mirroring", "tile_step_size", "timesteps")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def check_benchmark(spec: BenchmarkSpec, report: Report) -> Checked:
     """
     refuse_other_results(spec)
     runs, problems = check_models(spec)
+    if runs:
+        _refuse_unknown_instances(spec, runs[0])
     domains = _check_domains(spec, runs[0], problems, report) if runs else []
     members, more = assign_groups(spec, domains, runs[0].dataset_json["file_ending"]) if domains else ([], [])
     problems += more
@@ -60,6 +63,13 @@ def check_benchmark(spec: BenchmarkSpec, report: Report) -> Checked:
     if not domains:
         refuse(problems, "Nothing is left to test")
     return Checked(runs, domains, problems, members)
+
+
+def _refuse_unknown_instances(spec: BenchmarkSpec, run: Run) -> None:
+    there = [label.name for label in evaluated_labels(run.dataset_json)]
+    unknown = [name for name in spec.instances if name not in there]
+    if unknown:
+        raise ValueError(f"instances: the models have no {', '.join(unknown)}; they have {', '.join(there)}.")
 
 
 def _check_domains(spec: BenchmarkSpec, run: Run, problems: list[Problem], report: Report) -> list[Domain]:

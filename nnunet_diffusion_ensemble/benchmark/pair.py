@@ -14,6 +14,8 @@ from nnunet_diffusion_ensemble.benchmark.models import Run
 from nnunet_diffusion_ensemble.benchmark.results import (
     CALIBRATION,
     CALIBRATION_COLUMNS,
+    INSTANCE_COLUMNS,
+    INSTANCES,
     RESULT_COLUMNS,
     RESULTS,
     VOLUME_COLUMNS,
@@ -73,7 +75,7 @@ class Pair:
 
     @property
     def _tables(self) -> tuple[Path, ...]:
-        return *(self.folder / name for name in (RESULTS, CALIBRATION, VOLUMES)), self.prediction / SUMMARY
+        return *(self.folder / name for name in (RESULTS, CALIBRATION, VOLUMES, INSTANCES)), self.prediction / SUMMARY
 
     @property
     def failed(self) -> dict[str, str]:
@@ -93,7 +95,9 @@ class Pair:
         """What the tables depend on."""
         cases = {name: [case.stamps, case.patient] for name, case in self.domain.cases.items()}
         prediction = {name: part for name, part in self.predicted_from.items() if name != IMAGES}
-        values = self.spec.model_dump(include={"metrics", "unit", "nsd_tolerance", "timesteps"})
+        values = self.spec.model_dump(
+            include={"metrics", "unit", "nsd_tolerance", "timesteps", "instances", "match_iou"}
+        )
         return as_written({**prediction, **values, "named": self._row, "cases": cases})
 
     @property
@@ -187,6 +191,13 @@ class Pair:
                 {**self._row, "case": case.case, "label": label, **volumes.row}
                 for case in evaluated
                 for label, volumes in case.volumes.items()
+            )
+        with _table(self.folder / INSTANCES, INSTANCE_COLUMNS) as write:
+            write(
+                {**self._row, "case": case.case, "label": label, **row}
+                for case in evaluated
+                for label, rows in case.instances.items()
+                for row in rows
             )
         if not evaluated:
             raise ValueError(f"none of {len(failed)} case(s) could be evaluated: {next(iter(failed.values()))}")

@@ -5,9 +5,10 @@ OUTPUT/results.csv                        one row a model, seed, domain, case, t
 OUTPUT/calibration.csv                    reliability: one row a model, seed, domain, label and bin
 OUTPUT/subgroups.csv                      one row a case and column of its metadata, if the specification has subgroups
 OUTPUT/volumes.csv                        volumes: one row a model, seed, domain, case and label
+OUTPUT/instances.csv                      one row a reference, false positive and candidate of `instances`
 OUTPUT/problems.csv                       what could not be tested, and why
 OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes, and nnU-Net's summary.json
-OUTPUT/runs/RUN/DOMAIN/{results,calibration,volumes}.csv    the rows of one model and seed on one domain
+OUTPUT/runs/RUN/DOMAIN/{results,calibration,volumes,instances}.csv    the rows of one model and seed on one domain
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from nnunet_diffusion_ensemble.system.messages import in_one_line
 from nnunet_diffusion_ensemble.system.places import refuse_file
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
-SUBGROUPS, VOLUMES = "subgroups.csv", "volumes.csv"
+SUBGROUPS, VOLUMES, INSTANCES = "subgroups.csv", "volumes.csv", "instances.csv"
 STUDY = "few_label.txt"
 RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
 # `timestep` is empty for the model's own prediction, `labelled_cases` where the specification has none, `value` where
@@ -32,10 +33,12 @@ RESULT_COLUMNS = (*RUN_COLUMNS, "case", "patient", "timestep", "label", "metric"
 CALIBRATION_COLUMNS = (*RUN_COLUMNS, "label", "bin_lower", "bin_upper", "pixels", "probability_sum", "positives")
 # Of reference and prediction, in mm2, mm3 or pixels: the unit to the power of `axes`.
 VOLUME_COLUMNS = (*RUN_COLUMNS, "case", "label", "axes", "reference", "prediction")
+# `iou` of a reference is 0 if it was missed, `probability` that of the best candidate in it, empty without maps.
+INSTANCE_COLUMNS = (*RUN_COLUMNS, "case", "label", "kind", "axes", "size", "iou", "probability")
 SUBGROUP_COLUMNS = ("column", "group", "domain", "case")
 PROBLEM_COLUMNS = ("model", "domain", "case", "problem", "action")  # model is empty if it concerns all of them
 COLUMNS = {RESULTS: RESULT_COLUMNS, CALIBRATION: CALIBRATION_COLUMNS, PROBLEMS: PROBLEM_COLUMNS}
-COLUMNS |= {SUBGROUPS: SUBGROUP_COLUMNS, VOLUMES: VOLUME_COLUMNS}
+COLUMNS |= {SUBGROUPS: SUBGROUP_COLUMNS, VOLUMES: VOLUME_COLUMNS, INSTANCES: INSTANCE_COLUMNS}
 AGAIN = "`nnunet-diffusion benchmark` writes it again."
 TYPES = {"model": "string", "labelled_cases": "Int64", "seed": "int64", "domain": "string", "case": "string"}
 TYPES |= {"patient": "string", "timestep": "Int64", "label": "string", "metric": "string", "value": "float64"}
@@ -62,6 +65,10 @@ class ResultFolder:
     @property
     def volumes_file(self) -> Path:
         return self.folder / VOLUMES
+
+    @property
+    def instances_file(self) -> Path:
+        return self.folder / INSTANCES
 
     @property
     def subgroups_file(self) -> Path:
@@ -100,6 +107,7 @@ class BenchmarkResults:
     problems: pd.DataFrame
     subgroups: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SUBGROUP_COLUMNS)))
     volumes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(VOLUME_COLUMNS)))
+    instances: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(INSTANCE_COLUMNS)))
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -110,7 +118,7 @@ def read_table(file: Path) -> pd.DataFrame:
         ValueError: it is truncated, or no such table.
     """
     _check_table(file)
-    types = {**TYPES, **dict.fromkeys(("problem", "action", "column", "group"), "string")}
+    types = {**TYPES, **dict.fromkeys(("problem", "action", "column", "group", "kind"), "string")}
     try:
         table = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])  # a hospital may be called NA
     except ValueError as error:  # pandas' and numpy's
@@ -158,4 +166,6 @@ def read_results(folder: Path) -> BenchmarkResults:
     others = {"subgroups": read_table(place.subgroups_file)} if spec.subgroups else {}
     if place.volumes_file.is_file():  # results of older versions have none
         others["volumes"] = read_table(place.volumes_file)
+    if place.instances_file.is_file():
+        others["instances"] = read_table(place.instances_file)
     return BenchmarkResults(place, spec, results, calibration, problems, **others)

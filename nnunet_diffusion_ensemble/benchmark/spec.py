@@ -10,9 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, model_validator
 from typing_extensions import Self
 
-from nnunet_diffusion_ensemble.benchmark.groups import QUARTILES, WORDS_OF_GROUPING, WORDS_OF_MIX, Grouping, bin_names
+from nnunet_diffusion_ensemble.benchmark.groups import (
+    QUARTILES,
+    WORDS_OF_GROUPING,
+    WORDS_OF_MIX,
+    Edges,
+    Grouping,
+    bin_names,
+)
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
-from nnunet_diffusion_ensemble.evaluation.settings import MetricNames, Unit
+from nnunet_diffusion_ensemble.evaluation.settings import MetricNames, Overlap, Unit
 from nnunet_diffusion_ensemble.system.allowed import WORDS
 from nnunet_diffusion_ensemble.system.mistakes import contradictions
 from nnunet_diffusion_ensemble.system.settings import Count, Folds, Listed, Once, Positive, Settings, Share
@@ -145,6 +152,9 @@ class BenchmarkSpec(_Part):
         metrics: names, see `METRICS`.
         subgroups: how cases are grouped by columns of the domains' metadata.
         target_mix: shares of the groups in the patients that a model is meant for, by column.
+        instances: labels or regions whose connected components are matched, such as lesions.
+        match_iou: two instances match only if their intersection over union is larger.
+        lesion_sizes: edges between classes of sizes, in mm2, mm3 or pixels; none is quartiles.
         unit: of lengths: `mm`, by the spacing of the images, or `px` where spacing has no meaning.
         nsd_tolerance: of the normalised surface Dice, in that unit.
         timesteps: also evaluate the prediction of each timestep, of models that average over timesteps.
@@ -161,6 +171,9 @@ class BenchmarkSpec(_Part):
     metrics: MetricNames = tuple(METRICS)
     subgroups: dict[Name, Grouping] = Field({}, json_schema_extra={WORDS: WORDS_OF_GROUPING})
     target_mix: dict[Name, dict[Name, Share]] = Field({}, json_schema_extra={WORDS: WORDS_OF_MIX})
+    instances: Annotated[Listed[Name], Once] = ()
+    match_iou: Overlap = 0.5
+    lesion_sizes: Edges | None = None
     unit: Unit = "mm"
     nsd_tolerance: Positive = 2.0
     timesteps: bool = True

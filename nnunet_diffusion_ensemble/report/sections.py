@@ -10,6 +10,7 @@ from nnunet_diffusion_ensemble.report.figures.curves import label_efficiency_pic
 from nnunet_diffusion_ensemble.report.figures.distributions import box_pictures, gap_pictures
 from nnunet_diffusion_ensemble.report.figures.gallery import galleries
 from nnunet_diffusion_ensemble.report.findings import Statistics, caveats, findings, leaders
+from nnunet_diffusion_ensemble.report.instances import instances_section
 from nnunet_diffusion_ensemble.report.overview import provenance, tested
 from nnunet_diffusion_ensemble.report.page import Section
 from nnunet_diffusion_ensemble.report.subgroups import subgroups_section
@@ -61,6 +62,7 @@ def all_sections(view: View, command_line: str) -> list[Section]:
         _comparisons,
         _domain_gap,
         lambda material: subgroups_section(material.view),
+        lambda material: instances_section(material.view),
         lambda material: volumes_section(material.view),
         _timesteps,
         _calibration,

@@ -47,8 +47,8 @@ def _table(agreement: pd.DataFrame, spec: BenchmarkSpec) -> Table:
     }
     caption = (
         f"Prediction {MINUS} reference. Limits of agreement: bias {MINUS} and + 1.96 SD, with 95% intervals of Bland "
-        "and Altman. ICC(2,1): two-way, absolute agreement, single measurement, with the interval of Shrout and Fleiss; 1 "
-        "is perfect, and a bias lowers it."
+        "and Altman. ICC(2,1): two-way, absolute agreement, single measurement, with the interval of Shrout and "
+        "Fleiss; 1 is perfect, and a bias lowers it."
     )
     units = [shown_unit(spec.unit, axes)[0] for axes in agreement["axes"]]
     raw = agreement.assign(unit=units)
