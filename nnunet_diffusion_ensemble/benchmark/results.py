@@ -163,9 +163,11 @@ def read_results(folder: Path) -> BenchmarkResults:
             raise ValueError(
                 f"{place.results_file} has results of {', '.join(sorted(others))}, which {SPEC} does not name. {AGAIN}"
             )
-    others = {"subgroups": read_table(place.subgroups_file)} if spec.subgroups else {}
+    further: dict[str, pd.DataFrame] = {}
+    if spec.subgroups:
+        further["subgroups"] = read_table(place.subgroups_file)
     if place.volumes_file.is_file():  # results of older versions have none
-        others["volumes"] = read_table(place.volumes_file)
+        further["volumes"] = read_table(place.volumes_file)
     if place.instances_file.is_file():
-        others["instances"] = read_table(place.instances_file)
-    return BenchmarkResults(place, spec, results, calibration, problems, **others)
+        further["instances"] = read_table(place.instances_file)
+    return BenchmarkResults(place, spec, results, calibration, problems, **further)
