@@ -14,8 +14,12 @@ from nnunet_diffusion_ensemble.benchmark.models import Run
 from nnunet_diffusion_ensemble.benchmark.results import (
     CALIBRATION,
     CALIBRATION_COLUMNS,
+    INSTANCE_COLUMNS,
+    INSTANCES,
     RESULT_COLUMNS,
     RESULTS,
+    VOLUME_COLUMNS,
+    VOLUMES,
     ResultFolder,
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
@@ -71,7 +75,7 @@ class Pair:
 
     @property
     def _tables(self) -> tuple[Path, ...]:
-        return self.folder / RESULTS, self.folder / CALIBRATION, self.prediction / SUMMARY
+        return *(self.folder / name for name in (RESULTS, CALIBRATION, VOLUMES, INSTANCES)), self.prediction / SUMMARY
 
     @property
     def failed(self) -> dict[str, str]:
@@ -91,7 +95,9 @@ class Pair:
         """What the tables depend on."""
         cases = {name: [case.stamps, case.patient] for name, case in self.domain.cases.items()}
         prediction = {name: part for name, part in self.predicted_from.items() if name != IMAGES}
-        values = self.spec.model_dump(include={"metrics", "unit", "nsd_tolerance", "timesteps"})
+        values = self.spec.model_dump(
+            include={"metrics", "unit", "nsd_tolerance", "timesteps", "instances", "match_iou"}
+        )
         return as_written({**prediction, **values, "named": self._row, "cases": cases})
 
     @property
@@ -180,6 +186,19 @@ class Pair:
                 yield case.case
         with _table(self.folder / CALIBRATION, CALIBRATION_COLUMNS) as write:
             write({**self._row, "label": label, **row} for label, part in sums.items() for row in part.rows())
+        with _table(self.folder / VOLUMES, VOLUME_COLUMNS) as write:
+            write(
+                {**self._row, "case": case.case, "label": label, **volumes.row}
+                for case in evaluated
+                for label, volumes in case.volumes.items()
+            )
+        with _table(self.folder / INSTANCES, INSTANCE_COLUMNS) as write:
+            write(
+                {**self._row, "case": case.case, "label": label, **row}
+                for case in evaluated
+                for label, rows in case.instances.items()
+                for row in rows
+            )
         if not evaluated:
             raise ValueError(f"none of {len(failed)} case(s) could be evaluated: {next(iter(failed.values()))}")
         self._note_failed(failed)
