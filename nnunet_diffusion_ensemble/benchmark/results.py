@@ -3,12 +3,13 @@
 OUTPUT/spec.yaml                          the resolved specification
 OUTPUT/results.csv                        one row a model, seed, domain, case, timestep, label and metric
 OUTPUT/calibration.csv                    reliability: one row a model, seed, domain, label and bin
+OUTPUT/predicted_dice.csv                 Dice beside that which a calibration led to expect: one row a model, seed, domain, case
 OUTPUT/problems.csv                       what could not be tested, and why
 OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes, and nnU-Net's summary.json
-OUTPUT/runs/RUN/DOMAIN/{results,calibration}.csv    the rows of one model and seed on one domain
+OUTPUT/runs/RUN/DOMAIN/{results,calibration,predicted_dice}.csv    the rows of one model and seed on one domain
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ from nnunet_diffusion_ensemble.system.messages import in_one_line
 from nnunet_diffusion_ensemble.system.places import refuse_file
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
+PREDICTED_DICE = "predicted_dice.csv"
 STUDY = "few_label.txt"
 RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
 # `timestep` is empty for the model's own prediction, `labelled_cases` where the specification has none, `value` where
@@ -27,8 +29,13 @@ RESULT_COLUMNS = (*RUN_COLUMNS, "case", "patient", "timestep", "label", "metric"
 # Of all pixels whose predicted probability of the label lies in a bin: how many, the sum of the probabilities, and how
 # many have the label.
 CALIBRATION_COLUMNS = (*RUN_COLUMNS, "label", "bin_lower", "bin_upper", "pixels", "probability_sum", "positives")
+# Dice is the mean over labels; `predicted_dice`, `lower` and `upper` are empty where a case lacked a score. `coverage` is
+# what the interval aims at, `promised` what is proved for cases like those of the calibration.
+PREDICTED_DICE_COLUMNS = (*RUN_COLUMNS, "case", "patient", "dice", "predicted_dice", "lower", "upper")
+PREDICTED_DICE_COLUMNS += ("coverage", "promised")
 PROBLEM_COLUMNS = ("model", "domain", "case", "problem", "action")  # model is empty if it concerns all of them
 COLUMNS = {RESULTS: RESULT_COLUMNS, CALIBRATION: CALIBRATION_COLUMNS, PROBLEMS: PROBLEM_COLUMNS}
+COLUMNS |= {PREDICTED_DICE: PREDICTED_DICE_COLUMNS}
 AGAIN = "`nnunet-diffusion benchmark` writes it again."
 TYPES = {"model": "string", "labelled_cases": "Int64", "seed": "int64", "domain": "string", "case": "string"}
 TYPES |= {"patient": "string", "timestep": "Int64", "label": "string", "metric": "string", "value": "float64"}
@@ -51,6 +58,10 @@ class ResultFolder:
     @property
     def calibration_file(self) -> Path:
         return self.folder / CALIBRATION
+
+    @property
+    def predicted_dice_file(self) -> Path:
+        return self.folder / PREDICTED_DICE
 
     @property
     def problems_file(self) -> Path:
@@ -83,6 +94,7 @@ class BenchmarkResults:
     results: pd.DataFrame
     calibration: pd.DataFrame
     problems: pd.DataFrame
+    predicted_dice: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PREDICTED_DICE_COLUMNS)))
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -138,4 +150,4 @@ def read_results(folder: Path) -> BenchmarkResults:
             raise ValueError(
                 f"{place.results_file} has results of {', '.join(sorted(others))}, which {SPEC} does not name. {AGAIN}"
             )
-    return BenchmarkResults(place, spec, results, calibration, problems)
+    return BenchmarkResults(place, spec, results, calibration, problems, read_table(place.predicted_dice_file))

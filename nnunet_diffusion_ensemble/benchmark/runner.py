@@ -11,7 +11,7 @@ from nnunet_diffusion_ensemble.benchmark.models import where
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse, write_problems
 from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress, Report, silent
-from nnunet_diffusion_ensemble.benchmark.results import CALIBRATION, RESULTS, ResultFolder
+from nnunet_diffusion_ensemble.benchmark.results import CALIBRATION, PREDICTED_DICE, RESULTS, ResultFolder
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
@@ -54,6 +54,7 @@ def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
     with alone_in(output.folder, wait=True):
         _join(output.results_file, [pair.folder / RESULTS for pair in pairs])
         _join(output.calibration_file, [pair.folder / CALIBRATION for pair in pairs])
+        _join(output.predicted_dice_file, [pair.folder / PREDICTED_DICE for pair in pairs])
         write_problems(output.problems_file, problems)
         write_spec(spec, output.spec_file)
     return output
