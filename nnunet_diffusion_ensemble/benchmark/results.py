@@ -3,7 +3,7 @@
 OUTPUT/spec.yaml                          the resolved specification
 OUTPUT/results.csv                        one row a model, seed, domain, case, timestep, label and metric
 OUTPUT/calibration.csv                    reliability: one row a model, seed, domain, label and bin
-OUTPUT/predicted_dice.csv                 Dice beside that which a calibration led to expect: one row a model, seed, domain, case
+OUTPUT/predicted_dice.csv                 Dice and the one a calibration expects: one row a model, seed, domain and case
 OUTPUT/problems.csv                       what could not be tested, and why
 OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes, and nnU-Net's summary.json
 OUTPUT/runs/RUN/DOMAIN/{results,calibration,predicted_dice}.csv    the rows of one model and seed on one domain
@@ -29,8 +29,8 @@ RESULT_COLUMNS = (*RUN_COLUMNS, "case", "patient", "timestep", "label", "metric"
 # Of all pixels whose predicted probability of the label lies in a bin: how many, the sum of the probabilities, and how
 # many have the label.
 CALIBRATION_COLUMNS = (*RUN_COLUMNS, "label", "bin_lower", "bin_upper", "pixels", "probability_sum", "positives")
-# Dice is the mean over labels; `predicted_dice`, `lower` and `upper` are empty where a case lacked a score. `coverage` is
-# what the interval aims at, `promised` what is proved for cases like those of the calibration.
+# Dice is the mean over labels; `predicted_dice`, `lower` and `upper` are empty where a case lacked a score. `coverage`
+# is what the interval aims at, `promised` what is proved for cases like those of the calibration.
 PREDICTED_DICE_COLUMNS = (*RUN_COLUMNS, "case", "patient", "dice", "predicted_dice", "lower", "upper")
 PREDICTED_DICE_COLUMNS += ("coverage", "promised")
 PROBLEM_COLUMNS = ("model", "domain", "case", "problem", "action")  # model is empty if it concerns all of them
