@@ -31,8 +31,10 @@ RESULT_COLUMNS = (*RUN_COLUMNS, "case", "patient", "timestep", "label", "metric"
 CALIBRATION_COLUMNS = (*RUN_COLUMNS, "label", "bin_lower", "bin_upper", "pixels", "probability_sum", "positives")
 # Dice is the mean over labels; `predicted_dice`, `lower` and `upper` are empty where a case lacked a score. `coverage`
 # is what the interval aims at, `promised` what is proved for cases like those of the calibration.
-PREDICTED_DICE_COLUMNS = (*RUN_COLUMNS, "case", "patient", "dice", "predicted_dice", "lower", "upper")
-PREDICTED_DICE_COLUMNS += ("coverage", "promised")
+PREDICTED_DICE_COLUMNS = (
+    *(*RUN_COLUMNS, "case", "patient", "dice", "predicted_dice", "lower", "upper"),
+    *("coverage", "promised"),
+)
 PROBLEM_COLUMNS = ("model", "domain", "case", "problem", "action")  # model is empty if it concerns all of them
 COLUMNS = {RESULTS: RESULT_COLUMNS, CALIBRATION: CALIBRATION_COLUMNS, PROBLEMS: PROBLEM_COLUMNS}
 COLUMNS |= {PREDICTED_DICE: PREDICTED_DICE_COLUMNS}
