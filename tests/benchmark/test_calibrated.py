@@ -49,7 +49,7 @@ def spec(make_benchmark: Callable) -> BenchmarkSpec:
 def test_a_calibrated_model_has_the_same_dice_and_other_probabilities(spec: BenchmarkSpec) -> None:
     calibrate(spec.models[0].folder)
     found = read_results(run_benchmark(spec).folder)
-    own = found.results[found.results["timestep"].isna()].set_index(["model", "metric", "case"])["value"]
+    own = found.results[found.results["timestep"].isna()].set_index(["model", "metric", "case"])["value"].sort_index()
     assert own["TEDM", "Dice"].equals(own["calibrated", "Dice"])
     assert not np.allclose(own["TEDM", "Brier"], own["calibrated", "Brier"])
     rows = found.predicted_dice
