@@ -6,9 +6,10 @@ OUTPUT/calibration.csv                    reliability: one row a model, seed, do
 OUTPUT/subgroups.csv                      one row a case and column of its metadata, if the specification has subgroups
 OUTPUT/volumes.csv                        volumes: one row a model, seed, domain, case and label
 OUTPUT/instances.csv                      one row a reference, false positive and candidate of `instances`
+OUTPUT/predicted_dice.csv                 Dice and the one a calibration expects: one row a model, seed, domain and case
 OUTPUT/problems.csv                       what could not be tested, and why
 OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes, and nnU-Net's summary.json
-OUTPUT/runs/RUN/DOMAIN/{results,calibration,volumes,instances}.csv    the rows of one model and seed on one domain
+OUTPUT/runs/RUN/DOMAIN/*.csv              the rows of one model and seed on one domain
 """
 
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from nnunet_diffusion_ensemble.system.places import refuse_file
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
 SUBGROUPS, VOLUMES, INSTANCES = "subgroups.csv", "volumes.csv", "instances.csv"
+PREDICTED_DICE = "predicted_dice.csv"
 STUDY = "few_label.txt"
 RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
 # `timestep` is empty for the model's own prediction, `labelled_cases` where the specification has none, `value` where
@@ -36,9 +38,16 @@ VOLUME_COLUMNS = (*RUN_COLUMNS, "case", "label", "axes", "reference", "predictio
 # `iou` of a reference is 0 if it was missed, `probability` that of the best candidate in it, empty without maps.
 INSTANCE_COLUMNS = (*RUN_COLUMNS, "case", "label", "kind", "axes", "size", "iou", "probability")
 SUBGROUP_COLUMNS = ("column", "group", "domain", "case")
+# Dice is the mean over labels; `predicted_dice`, `lower` and `upper` are empty where a case lacked a score. `coverage`
+# is what the interval aims at, `promised` what is proved for cases like those of the calibration.
+PREDICTED_DICE_COLUMNS = (
+    *(*RUN_COLUMNS, "case", "patient", "dice", "predicted_dice", "lower", "upper"),
+    *("coverage", "promised"),
+)
 PROBLEM_COLUMNS = ("model", "domain", "case", "problem", "action")  # model is empty if it concerns all of them
 COLUMNS = {RESULTS: RESULT_COLUMNS, CALIBRATION: CALIBRATION_COLUMNS, PROBLEMS: PROBLEM_COLUMNS}
 COLUMNS |= {SUBGROUPS: SUBGROUP_COLUMNS, VOLUMES: VOLUME_COLUMNS, INSTANCES: INSTANCE_COLUMNS}
+COLUMNS |= {PREDICTED_DICE: PREDICTED_DICE_COLUMNS}
 AGAIN = "`nnunet-diffusion benchmark` writes it again."
 TYPES = {"model": "string", "labelled_cases": "Int64", "seed": "int64", "domain": "string", "case": "string"}
 TYPES |= {"patient": "string", "timestep": "Int64", "label": "string", "metric": "string", "value": "float64"}
@@ -75,6 +84,10 @@ class ResultFolder:
         return self.folder / SUBGROUPS
 
     @property
+    def predicted_dice_file(self) -> Path:
+        return self.folder / PREDICTED_DICE
+
+    @property
     def problems_file(self) -> Path:
         return self.folder / PROBLEMS
 
@@ -108,6 +121,7 @@ class BenchmarkResults:
     subgroups: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SUBGROUP_COLUMNS)))
     volumes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(VOLUME_COLUMNS)))
     instances: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(INSTANCE_COLUMNS)))
+    predicted_dice: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PREDICTED_DICE_COLUMNS)))
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -166,8 +180,8 @@ def read_results(folder: Path) -> BenchmarkResults:
     further: dict[str, pd.DataFrame] = {}
     if spec.subgroups:
         further["subgroups"] = read_table(place.subgroups_file)
-    if place.volumes_file.is_file():  # results of older versions have none
-        further["volumes"] = read_table(place.volumes_file)
-    if place.instances_file.is_file():
-        further["instances"] = read_table(place.instances_file)
+    for name in ("volumes", "instances", "predicted_dice"):
+        file = getattr(place, f"{name}_file")
+        if file.is_file():  # results of older versions have none
+            further[name] = read_table(file)
     return BenchmarkResults(place, spec, results, calibration, problems, **further)

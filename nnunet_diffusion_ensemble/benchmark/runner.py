@@ -12,7 +12,14 @@ from nnunet_diffusion_ensemble.benchmark.models import where
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse, write_problems
 from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress, Report, silent
-from nnunet_diffusion_ensemble.benchmark.results import CALIBRATION, INSTANCES, RESULTS, VOLUMES, ResultFolder
+from nnunet_diffusion_ensemble.benchmark.results import (
+    CALIBRATION,
+    INSTANCES,
+    PREDICTED_DICE,
+    RESULTS,
+    VOLUMES,
+    ResultFolder,
+)
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
@@ -60,6 +67,7 @@ def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
         if spec.subgroups:
             with whole_file(output.subgroups_file) as temporary:
                 members_table(checked.members).to_csv(temporary, index=False)
+        _join(output.predicted_dice_file, [pair.folder / PREDICTED_DICE for pair in pairs])
         write_problems(output.problems_file, problems)
         write_spec(spec, output.spec_file)
     return output

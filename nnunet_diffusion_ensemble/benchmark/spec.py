@@ -73,6 +73,7 @@ class ModelSpec(_Part):
         seeds: independent trainings. For each seed the folds whose predictions are averaged, usually one.
         labelled_cases: how many labelled cases each training had, where that is what is studied.
         checkpoint: file in the folder of each fold.
+        calibrated: predict with what `nnunet-diffusion calibrate` found, probabilities and Dice, for each seed its own.
     """
 
     other_keys = (FOLDS,)
@@ -84,6 +85,7 @@ class ModelSpec(_Part):
     )
     labelled_cases: Count | None = None
     checkpoint: Name = "checkpoint_final.pth"
+    calibrated: bool = False
 
     @property
     def key(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from nnunet_diffusion_ensemble import __version__
 from nnunet_diffusion_ensemble.cli import (
     benchmark,
+    calibrate,
     convert,
     demo,
     distil,
@@ -32,6 +33,7 @@ COMMANDS = {
     "plan": plan,
     "preprocess": preprocess,
     "train": train,
+    "calibrate": calibrate,
     "predict": predict,
     "sample": sample,
     "export": export,

@@ -28,6 +28,7 @@ SCORES = "scores"
 TABLE = "uncertainty.csv"
 SETTINGS = "prediction.json"
 UNFINISHED = ".unfinished_"
+JUDGED = ("predicted_dice", "lower", "upper", "review")  # last columns of the table
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,13 @@ class CaseUncertainty:
         entropy_foreground: mean over those voxels.
         mutual_information: between class and timestep, mean over the image.
         mutual_information_foreground: mean over those voxels.
+        expected_dice: Dice that the probabilities lead to expect, mean over labels or regions that are predicted.
         timestep_dice: mean Dice of pairs of timesteps.
         denoising_error: mean of `denoising_error_at`.
         denoising_error_at: by timestep.
+        predicted_dice: Dice to expect by the model's calibration, mean over labels or regions.
+        lower, upper: ends of its interval.
+        review: whether a person should look at the case, as `lower` is below a bound that was set.
     """
 
     case: str
@@ -52,15 +57,24 @@ class CaseUncertainty:
     entropy_foreground: float | None = None
     mutual_information: float | None = None
     mutual_information_foreground: float | None = None
+    expected_dice: float | None = None
     timestep_dice: float | None = None
     denoising_error: float | None = None
     denoising_error_at: Mapping[int, float] = field(default_factory=dict)
+    predicted_dice: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    review: bool | None = None
 
     def row(self) -> dict[str, Any]:
-        """Columns of the table, numbers with six digits."""
+        """Columns of the table, numbers with six digits; those of a calibration only with one."""
         values = asdict(self)
         at = values.pop("denoising_error_at")
+        judged = {name: values.pop(name) for name in JUDGED}
         values |= {f"denoising_error_t{t}": error for t, error in at.items()}
+        values |= {name: value for name, value in judged.items() if value is not None}
+        if self.review is not None:
+            values["review"] = "yes" if self.review else "no"
         return {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()}
 
 

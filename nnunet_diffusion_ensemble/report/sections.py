@@ -13,6 +13,8 @@ from nnunet_diffusion_ensemble.report.findings import Statistics, caveats, findi
 from nnunet_diffusion_ensemble.report.instances import instances_section
 from nnunet_diffusion_ensemble.report.overview import provenance, tested
 from nnunet_diffusion_ensemble.report.page import Section
+from nnunet_diffusion_ensemble.report.predicted_dice import TITLE as PREDICTED_DICE_TITLE
+from nnunet_diffusion_ensemble.report.predicted_dice import coverage_findings, predicted_dice_section
 from nnunet_diffusion_ensemble.report.subgroups import subgroups_section
 from nnunet_diffusion_ensemble.report.tables import Table, format_p, format_value, make_tables
 from nnunet_diffusion_ensemble.report.view import View
@@ -66,6 +68,7 @@ def all_sections(view: View, command_line: str) -> list[Section]:
         lambda material: volumes_section(material.view),
         _timesteps,
         _calibration,
+        _predicted_dice,
         _all_metrics,
         _gallery,
     )
@@ -100,7 +103,7 @@ def _shown(view: View, table: Table | None, columns: Sequence[str]) -> pd.DataFr
 
 def _summary(material: Material) -> Section:
     view = material.view
-    points = tuple(findings(view, material.statistics))
+    points = (*findings(view, material.statistics), *coverage_findings(view))
     frame = leaders(view, material.statistics)
     tables = () if len(material.numbers) < 2 or frame.empty else (_leaders_table(view, frame),)
     return Section("summary", "In short", points=points, notes=tuple(caveats(view)), tables=tables)
@@ -229,6 +232,11 @@ def _calibration(material: Material) -> Section | Omission:
         "the tables have the mean over cases."
     )
     return Section("calibration", title, (text + material.view.at_labelled_cases(),), pictures=pictures)
+
+
+def _predicted_dice(material: Material) -> Section | Omission:
+    reason = "no model shown predicts its Dice; calibrate one, and name it with `calibrated: true`."
+    return predicted_dice_section(material.view) or Omission(PREDICTED_DICE_TITLE, reason)
 
 
 def _all_metrics(material: Material) -> Section:

@@ -112,10 +112,10 @@ def test_the_page_fits_and_nothing_is_missing(browser: Any, usual: Path, device:
     assert found.problems() == {}
     assert found.seen["sections"] == [
         *("summary", "tested", "label_efficiency", "cases", "comparisons", "domain_gap", "timesteps", "calibration"),
-        *("all_metrics", "gallery", "provenance"),
+        *("predicted_dice", "all_metrics", "gallery", "provenance"),
     ]
-    # A label and two domains: curves, boxes, timesteps, calibration, one gap; three models with three cases in each.
-    assert found.seen["pictures"] == 2 * 4 + 1 + 2 * 3 * 3
+    # A label and two domains: curves, boxes, timesteps, calibration, retention, one gap; three models with three cases.
+    assert found.seen["pictures"] == 2 * 5 + 1 + 2 * 3 * 3
 
 
 @pytest.mark.parametrize("made", [MANY, VOLUMES], ids=["many models, long names", "volumes, regions"])
