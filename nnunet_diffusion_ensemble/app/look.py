@@ -13,7 +13,7 @@ from nnunet_diffusion_ensemble.prediction.case import Prediction
 
 
 @dataclass(frozen=True)
-class Look:
+class Inspection:
     """An image and what a model says of it. All arrays are (slices, rows, columns); a picture has one slice.
 
     Attributes:
@@ -52,7 +52,7 @@ class Look:
         return spacing[1] / spacing[2]
 
 
-def look_at(upload: Upload, model: PageModel) -> Look:
+def look_at(upload: Upload, model: PageModel) -> Inspection:
     """Predicts.
 
     Raises:
@@ -73,7 +73,7 @@ def look_at(upload: Upload, model: PageModel) -> Look:
     else:
         prediction = loaded.predict(voxels, upload.spacing_mm)
     classes = {name: labels for name, labels in loaded.classes.items() if labels != (0,)}
-    return Look(upload, model.title, classes, prediction, model.training_scores)
+    return Inspection(upload, model.title, classes, prediction, model.training_scores)
 
 
 def _with_channels(voxels: np.ndarray, channels: int) -> np.ndarray:

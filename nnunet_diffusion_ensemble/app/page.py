@@ -6,12 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nnunet_diffusion_ensemble.app.look import Look
+from nnunet_diffusion_ensemble.app.look import Inspection
 from nnunet_diffusion_ensemble.app.models import SHIPPED, Models
-from nnunet_diffusion_ensemble.app.pictures import Shown, contours_picture, entropy_picture, first_shown
+from nnunet_diffusion_ensemble.app.pictures import Display, contours_picture, entropy_picture, first_shown
 from nnunet_diffusion_ensemble.app.trust import score_rows, trust_sentences
 from nnunet_diffusion_ensemble.app.upload import LARGEST_MB, Upload
-from nnunet_diffusion_ensemble.app.visit import MOST_AT_ONCE, Visits, told
+from nnunet_diffusion_ensemble.app.visit import MOST_AT_ONCE, Visits
+from nnunet_diffusion_ensemble.system.messages import in_one_line
 
 ADDRESS = "127.0.0.1"
 FOLDER = "A results folder of nnU-Net"
@@ -205,13 +206,13 @@ class _Page:
         try:
             timesteps = self.visits.model(folder if wants_folder else None).loaded.timesteps or ()
         except Exception as error:  # damaged files raise errors of any kind
-            return field, gr.update(choices=[], value=[]), REFUSED.format(why=told(error))
+            return field, gr.update(choices=[], value=[]), REFUSED.format(why=in_one_line(error))
         names = [str(t) for t in timesteps]
         info = "" if names else "This model makes one prediction."
         return field, gr.update(choices=names, value=names, info=info), READY
 
     def _look(
-        self, upload: Upload | None, model: str, folder: str, timesteps: list[str], before: Look | None
+        self, upload: Upload | None, model: str, folder: str, timesteps: list[str], before: Inspection | None
     ) -> Iterator[tuple]:
         """Says how it goes, and shows the result; what is shown stays if it fails."""
         skips = (self.gr.skip(),) * NUM_RESULTS
@@ -223,9 +224,9 @@ class _Page:
             for step in steps:
                 yield (step, *skips) if isinstance(step, str) else self._results(step, before)
         except Exception as error:  # of memory, drivers and damaged files there is any kind
-            yield REFUSED.format(why=told(error)), *skips
+            yield REFUSED.format(why=in_one_line(error)), *skips
 
-    def _results(self, look: Look, before: Look | None) -> tuple:
+    def _results(self, look: Inspection, before: Inspection | None) -> tuple:
         gr, shown, image = self.gr, first_shown(look), look.image
         low, high = float(image.min()), float(image.max())
         step = max((high - low) / 500, 1e-6)
@@ -245,8 +246,8 @@ class _Page:
             gr.update(value=str(self.visits.write_mask(look)), visible=True),
         )
 
-    def _draw(self, look: Look | None, slice_index: float, level: float, window: float) -> tuple[Any, Any]:
+    def _draw(self, look: Inspection | None, slice_index: float, level: float, window: float) -> tuple[Any, Any]:
         if look is None:
             return self.gr.skip(), self.gr.skip()
-        shown = Shown(min(int(slice_index), look.num_slices - 1), level, window)
+        shown = Display(min(int(slice_index), look.num_slices - 1), level, window)
         return contours_picture(look, shown), entropy_picture(look, shown)

@@ -11,18 +11,18 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunet_diffusion_ensemble.app.look import Look
+from nnunet_diffusion_ensemble.app.look import Inspection
 from nnunet_diffusion_ensemble.data.pixels import SizePx, resize_mask, resize_values
 from nnunet_diffusion_ensemble.report.figures.contours import draw_contour
 
-LONGEST_SIDE_PX, WIDTH_INCHES, LEGEND_INCHES, DPI = 640, 6.0, 0.75, 110
-ENSEMBLE_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")  # Okabe and Ito's
-ENTROPY_MAP, LEAST_SHOWN = "inferno", 0.05
-LEGEND_COLUMNS = 5
+LONGEST_SIDE_PX, WIDTH_INCHES, LEGEND_INCHES, DPI = 640, 4.5, 0.8, 150
+ENSEMBLE_COLORS = ("#56B4E9", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#F0E442")  # Okabe and Ito's
+ENTROPY_MAP, MOST_OPAQUE = "inferno", 0.85
+LEGEND_COLUMNS, FONT_SIZE = 4, 9
 
 
 @dataclass(frozen=True)
-class Shown:
+class Display:
     """What is shown of an image.
 
     Attributes:
@@ -41,13 +41,13 @@ class Shown:
         return self.level - half, self.level + half
 
 
-def first_shown(look: Look) -> Shown:
+def first_shown(look: Inspection) -> Display:
     """The slice with the most foreground, and a window that leaves out the lowest and highest half percent."""
     low, high = np.quantile(look.image, (0.005, 0.995))
-    return Shown(look.fullest_slice, float(low + high) / 2, max(float(high - low), 1e-6))
+    return Display(look.fullest_slice, float(low + high) / 2, max(float(high - low), 1e-6))
 
 
-def contours_picture(look: Look, shown: Shown) -> np.ndarray:
+def contours_picture(look: Inspection, shown: Display) -> np.ndarray:
     """The image with thin lines for each timestep and thick ones for the ensemble; (height, width, 3) in uint8."""
     figure, axes, size_px = _grey_image(look, shown)
     handles: list[Line2D] = []
@@ -62,11 +62,11 @@ def contours_picture(look: Look, shown: Shown) -> np.ndarray:
         style = {"colors": color, "linewidths": 2.4, "linestyles": "dashed"}
         draw_contour(axes, _mask(look.prediction.segmentation, shown, values, size_px), style)
         handles.append(_handle(style, f"{name}, ensemble" if timesteps else name))
-    figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=FONT_SIZE)
     return _pixels(figure)
 
 
-def entropy_picture(look: Look, shown: Shown) -> np.ndarray:
+def entropy_picture(look: Inspection, shown: Display) -> np.ndarray:
     """The image with its predictive entropy laid over; (height, width, 3) in uint8."""
     figure, axes, size_px = _grey_image(look, shown)
     entropy = resize_values(look.prediction.entropy[shown.slice_index], size_px)
@@ -75,18 +75,18 @@ def entropy_picture(look: Look, shown: Shown) -> np.ndarray:
         cmap=ENTROPY_MAP,
         vmin=0,
         vmax=1,
-        alpha=np.where(entropy < LEAST_SHOWN, 0, 0.25 + 0.6 * entropy.clip(0, 1)),
+        alpha=MOST_OPAQUE * entropy.clip(0, 1),  # what is certain is clear
         aspect=axes.get_aspect(),
     )
     share = LEGEND_INCHES / figure.get_figheight()
     scale = figure.add_axes((0.25, 0.6 * share, 0.5, 0.18 * share))
     bar = figure.colorbar(drawn, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1])
-    bar.ax.set_xticklabels(["certain", "0.5", "undecided"], fontsize=8)
+    bar.ax.set_xticklabels(["certain", "0.5", "undecided"], fontsize=FONT_SIZE)
     bar.solids.set_alpha(1)
     return _pixels(figure)
 
 
-def _grey_image(look: Look, shown: Shown) -> tuple[Figure, Axes, SizePx]:
+def _grey_image(look: Inspection, shown: Display) -> tuple[Figure, Axes, SizePx]:
     """A figure with the image, and the size in which all else is drawn on it."""
     image = look.image[shown.slice_index]
     shrunk = min(1.0, LONGEST_SIDE_PX / max(image.shape))
@@ -103,7 +103,7 @@ def _grey_image(look: Look, shown: Shown) -> tuple[Figure, Axes, SizePx]:
     return figure, axes, (rows, columns)
 
 
-def _mask(labels: np.ndarray, shown: Shown, values: tuple[int, ...], size_px: SizePx) -> np.ndarray:
+def _mask(labels: np.ndarray, shown: Display, values: tuple[int, ...], size_px: SizePx) -> np.ndarray:
     return resize_mask(np.isin(labels[shown.slice_index], values).astype(np.uint8), size_px)
 
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_diffusion_ensemble.app.look import Look
+from nnunet_diffusion_ensemble.app.look import Inspection
 
 UNDECIDED = 0.5  # entropy, where 1 is that all classes are as likely
 NEARLY_THE_SAME, SIMILAR = 0.95, 0.85  # mean Dice between timesteps, for words
 CAUTION = "These numbers are hints, not a verdict, and nothing here is meant for diagnosis."
 
 
-def trust_sentences(look: Look) -> str:
+def trust_sentences(look: Inspection) -> str:
     """A verdict in bold, what it rests on, and where to look; Markdown."""
     return " ".join([f"**{_verdict(look)}**", *_image_sentences(look), *_outline_sentences(look), CAUTION])
 
@@ -25,7 +25,7 @@ def is_unusual(score: float, training_scores: Sequence[float]) -> bool:
     return bool(training_scores) and not min(training_scores) <= score <= max(training_scores)
 
 
-def _verdict(look: Look) -> str:
+def _verdict(look: Inspection) -> str:
     prediction, score = look.prediction, look.prediction.score
     if not prediction.segmentation.any():
         return "The model finds nothing in this image."
@@ -39,7 +39,7 @@ def _verdict(look: Look) -> str:
     return "Nothing speaks against this outline; check it where the entropy is high."
 
 
-def _image_sentences(look: Look) -> list[str]:
+def _image_sentences(look: Inspection) -> list[str]:
     score, known = look.prediction.score, look.training_scores
     if score is None:
         return ["The model has no denoiser that could tell whether the image is unusual."]
@@ -53,7 +53,7 @@ def _image_sentences(look: Look) -> list[str]:
     return [f"The denoising error is {score:.3f}, {where} those of the training ({spread})."]
 
 
-def _outline_sentences(look: Look) -> list[str]:
+def _outline_sentences(look: Inspection) -> list[str]:
     prediction = look.prediction
     sentences = []
     if prediction.timesteps is not None and prediction.timestep_dice is not None:
@@ -74,7 +74,7 @@ def _outline_sentences(look: Look) -> list[str]:
     return sentences
 
 
-def score_rows(look: Look) -> list[list[str]]:
+def score_rows(look: Inspection) -> list[list[str]]:
     """For a table: the score of the image, and of the training images the lowest, the median and the highest."""
     score, known = look.prediction.score, look.training_scores
     if score is None:

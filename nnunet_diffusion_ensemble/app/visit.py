@@ -6,11 +6,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 from threading import Lock
 
-from nnunet_diffusion_ensemble.app.look import Look, look_at
+from nnunet_diffusion_ensemble.app.look import Inspection, look_at
 from nnunet_diffusion_ensemble.app.models import Models, PageModel
 from nnunet_diffusion_ensemble.app.upload import Upload, read_upload
 from nnunet_diffusion_ensemble.images.reading import ImageError
-from nnunet_diffusion_ensemble.system.messages import USER_ERRORS, in_one_line
 
 BUSY = "Another image is being looked at; yours is next."
 PREDICTING = "Loading the model and predicting."
@@ -28,7 +27,7 @@ class Visits:
 
     def __init__(self, folder: Path, models: Models):
         self.folder, self.models = folder, models
-        self._at_work, self._waiting = Lock(), 0
+        self._at_work, self.num_at_once = Lock(), 0
 
     def take(self, file: Path) -> Upload:
         """Reads an uploaded file and deletes it with the folder that the page made for it, whatever comes of it.
@@ -48,13 +47,13 @@ class Visits:
         with self._at_work:
             return self.models.get(folder, timesteps)
 
-    def look(self, upload: Upload, folder: str | None, timesteps: Sequence[int] | None) -> Iterator[str | Look]:
+    def look(self, upload: Upload, folder: str | None, timesteps: Sequence[int] | None) -> Iterator[str | Inspection]:
         """Sentences on how it goes, and at the end the look.
 
         Raises:
             ValueError: too many wait already, or image and model do not go together.
         """
-        if self._waiting >= MOST_AT_ONCE:
+        if self.num_at_once >= MOST_AT_ONCE:
             raise ValueError(TOO_MANY)
         yield BUSY if self._at_work.locked() else PREDICTING
         with self._one_at_a_time():  # within it nothing is yielded: who leaves the page would keep the others waiting
@@ -63,18 +62,13 @@ class Visits:
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
-        self._waiting += 1
+        self.num_at_once += 1
         try:
             with self._at_work:
                 yield
         finally:
-            self._waiting -= 1
+            self.num_at_once -= 1
 
-    def write_mask(self, look: Look) -> Path:
+    def write_mask(self, look: Inspection) -> Path:
         """The mask as a file to download, in the format and geometry of the upload."""
         return look.upload.write_mask(look.prediction.segmentation, Path(mkdtemp(dir=self.folder)))
-
-
-def told(error: Exception) -> str:
-    """The sentence for the page: ours as it is, others with their kind."""
-    return str(error) if isinstance(error, USER_ERRORS) and str(error) else in_one_line(error)

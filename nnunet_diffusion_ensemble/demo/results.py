@@ -84,10 +84,10 @@ def score_table(scores: Sequence[HospitalScores]) -> str:
     """Mean Dice as lines of text, a row for each hospital."""
     heading = "Mean Dice"
     width = max(len(heading), *(len(one.hospital) for one in scores))
-    names = list(scores[0].means)
-    lines = [f"{heading:<{width}}  cases  {'  '.join(names)}"]
+    columns = {name: max(len(name), len("0.000")) for name in scores[0].means}
+    lines = [f"{heading:<{width}}  cases  {'  '.join(f'{name:>{column}}' for name, column in columns.items())}"]
     for one in scores:
-        values = "  ".join(f"{one.means[name]:>{len(name)}.3f}" for name in names)
+        values = "  ".join(f"{one.means[name]:>{column}.3f}" for name, column in columns.items())
         lines.append(f"{one.hospital:<{width}}  {len(one.mean_shape_dice):>5}  {values}")
     return "\n".join(lines)
 

@@ -41,7 +41,7 @@ class DemoOptions:
     cases_per_hospital: int = 40
 
 
-QUICK = DemoOptions(minutes=0.25, iterations=25, cases_per_hospital=20)
+QUICK = DemoOptions(minutes=0.25, iterations=25, cases_per_hospital=10)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,12 @@ def write_split(folder: Path) -> None:
 def write_specification(folder: Path, device: str) -> None:
     """The specification of the benchmark, as a user would write it."""
     models = [
-        {"name": trainer, "folder": _model(trainer), "folds": [0], "labelled_cases": len(sample_split()["train"])}
+        {
+            "name": trainer,
+            "folder": trained_model(trainer),
+            "folds": [0],
+            "labelled_cases": len(sample_split()["train"]),
+        }
         for trainer in (OURS, STOCK)
     ]
     domains = [
@@ -104,13 +109,14 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _model(trainer: str) -> str:
+def trained_model(trainer: str) -> str:
+    """Where nnU-Net trains it, in the demo's folder."""
     return f"nnUNet_results/{LUNGS}/{trainer}__{PLANS}__2d"
 
 
 def _train(folder: Path, command: str, trainer: str, fold: str, device: str, *more: object) -> Command:
     """A training, continued if it was begun."""
-    begun = any((folder / _model(trainer) / f"fold_{fold}").glob("checkpoint_*.pth"))
+    begun = any((folder / trained_model(trainer) / f"fold_{fold}").glob("checkpoint_*.pth"))
     line = f"{command} 1 2d {fold} -tr {trainer} -p {PLANS} -device {device}"
     return _command(line, *more, *(["--c"] if begun else []))
 
@@ -121,7 +127,7 @@ def _training_step(folder: Path, trainer: str, options: DemoOptions, device: str
         f"training_{trainer}",
         f"Train {trainer} on {len(sample_split()['train'])} labelled X-rays of Montgomery for {options.minutes:g} min",
         (_train(folder, "nnunet-diffusion train", trainer, "0", device, *length),),
-        f"{_model(trainer)}/fold_0/validation/summary.json",
+        f"{trained_model(trainer)}/fold_0/validation/summary.json",
         TrainingProgress,
     )
 
@@ -154,7 +160,7 @@ def steps(folder: Path, options: DemoOptions, device: str) -> Iterator[Step]:
             "pretraining",
             f"Pretrain the denoiser on {options.unlabelled_images + 10} X-rays, without labels",
             (_train(folder, "nnUNetv2_train", "DiffusionPretrainTrainer", "all", device),),
-            f"{_model('DiffusionPretrainTrainer')}/fold_all/checkpoint_final.pth",
+            f"{trained_model('DiffusionPretrainTrainer')}/fold_all/checkpoint_final.pth",
             partial(TrainingProgress, options.pretraining_epochs),
         )
     for trainer in (OURS, STOCK):
