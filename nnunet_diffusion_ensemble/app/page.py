@@ -106,7 +106,7 @@ def make_page(work: Path, folder: str | None = None, device: str | None = None) 
         folder: results folder to offer first.
         device: of prediction.
     """
-    os.environ["GRADIO_TEMP_DIR"] = str(work / UPLOADS)  # read when Gradio is imported
+    os.environ["GRADIO_TEMP_DIR"] = str(work / UPLOADS)  # read when the components are made
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio
 
@@ -185,10 +185,10 @@ class _Page:
             event(self._choose, model, chosen, **PRIVATE)
         results = [self.sentence, self.look, *pictures, *shown, self.scores, self.download]
         at_once = {"concurrency_limit": MOST_AT_ONCE}
-        self.button.click(self._look, [self.upload, *model, self.timesteps, self.look], results, **at_once, **PRIVATE)
+        self.button.click(self._look, [self.upload, *model, self.timesteps], results, **at_once, **PRIVATE)
         for slider in shown:
             redraw = {"show_progress": "hidden", "trigger_mode": "always_last"}
-            slider.release(self._draw, [self.look, *shown], pictures, **redraw, **PRIVATE)
+            slider.input(self._draw, [self.look, *shown], pictures, **redraw, **PRIVATE)
 
     def _take(self, file: str) -> tuple[Upload | None, str]:
         try:
@@ -211,9 +211,7 @@ class _Page:
         info = "" if names else "This model makes one prediction."
         return field, gr.update(choices=names, value=names, info=info), READY
 
-    def _look(
-        self, upload: Upload | None, model: str, folder: str, timesteps: list[str], before: Inspection | None
-    ) -> Iterator[tuple]:
+    def _look(self, upload: Upload | None, model: str, folder: str, timesteps: list[str]) -> Iterator[tuple]:
         """Says how it goes, and shows the result; what is shown stays if it fails."""
         skips = (self.gr.skip(),) * NUM_RESULTS
         if upload is None:
@@ -222,11 +220,11 @@ class _Page:
         steps = self.visits.look(upload, folder if model == FOLDER else None, [int(t) for t in timesteps] or None)
         try:
             for step in steps:
-                yield (step, *skips) if isinstance(step, str) else self._results(step, before)
+                yield (step, *skips) if isinstance(step, str) else self._results(step)
         except Exception as error:  # of memory, drivers and damaged files there is any kind
             yield REFUSED.format(why=in_one_line(error)), *skips
 
-    def _results(self, look: Inspection, before: Inspection | None) -> tuple:
+    def _results(self, look: Inspection) -> tuple:
         gr, shown, image = self.gr, first_shown(look), look.image
         low, high = float(image.min()), float(image.max())
         step = max((high - low) / 500, 1e-6)
