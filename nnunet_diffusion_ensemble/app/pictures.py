@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -70,7 +71,7 @@ def entropy_picture(look: Inspection, shown: Display) -> np.ndarray:
     """The image with its predictive entropy laid over; (height, width, 3) in uint8."""
     figure, axes, size_px = _grey_image(look, shown)
     entropy = resize_values(look.prediction.entropy[shown.slice_index], size_px)
-    drawn = axes.imshow(
+    axes.imshow(
         entropy,
         cmap=ENTROPY_MAP,
         vmin=0,
@@ -80,9 +81,10 @@ def entropy_picture(look: Inspection, shown: Display) -> np.ndarray:
     )
     share = LEGEND_INCHES / figure.get_figheight()
     scale = figure.add_axes((0.25, 0.6 * share, 0.5, 0.18 * share))
-    bar = figure.colorbar(drawn, cax=scale, orientation="horizontal", ticks=[0, 0.5, 1])
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), ENTROPY_MAP), cax=scale, orientation="horizontal", ticks=[0, 0.5, 1]
+    )
     bar.ax.set_xticklabels(["certain", "0.5", "undecided"], fontsize=FONT_SIZE)
-    bar.solids.set_alpha(1)
     return _pixels(figure)
 
 
