@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import mannwhitneyu, spearmanr
 
-from nnunet_diffusion_ensemble.demo.scores import dice_of_masks, read_foreground
+from nnunet_diffusion_ensemble.demo.results import dice_of_masks, read_foreground
 
 IN_DOMAIN, OTHER = HOSPITALS = ("montgomery", "shenzhen")
 UNUSUAL = {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nnunet_diffusion_ensemble import __version__
 from nnunet_diffusion_ensemble.cli import (
+    app,
     benchmark,
     calibrate,
     convert,
@@ -43,6 +44,7 @@ COMMANDS = {
     "report": report,
     "few-label": few_label,
     "demo": demo,
+    "app": app,
     "doctor": doctor,
 }
 

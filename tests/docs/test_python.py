@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunet_diffusion_ensemble.demo.steps import SAMPLE
+from nnunet_diffusion_ensemble.demo.hospitals import SAMPLE
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 

@@ -1,8 +1,7 @@
 """The report in a browser without a network: on a laptop, on a phone and printed, nothing is missing or sticks out."""
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from report_data import Made, make_results
 from nnunet_diffusion_ensemble.report.write import write_report
 
 pytestmark = pytest.mark.slow
-BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chromium-headless-shell")
 LONG = "DiffusionEnsembleTrainer__nnUNetDiffusionEnsemblePlans__2d of the second hospital"
 USUAL = Made(num_cases=5)
 MANY = Made(
@@ -65,18 +63,6 @@ class Look:
         if self.seen["page"] > 0:
             found["page"] = self.seen["page"]
         return found | ({"errors": self.errors} if self.errors else {})
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the dev extra")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"needs a Chromium: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
