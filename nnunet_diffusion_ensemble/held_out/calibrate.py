@@ -23,7 +23,8 @@ from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.guard import alone_at
 from nnunet_diffusion_ensemble.system.records import as_written, checksums
 
-# Where a model has them. The denoising error says little of Dice (docs/uncertainty.md) and costs as much as the rest.
+# Where a model has them. The denoising error says little of Dice and costs as much as the rest
+# (docs/how-to/uncertainty.md).
 USUAL_SCORES: tuple[Score, ...] = ("expected_dice", "timestep_dice")
 
 

@@ -138,7 +138,7 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
             "pretraining.max_validation_images": VALIDATION_IMAGES[len(plan["spacing"])],
             "ensemble.averaging": "sigmoid" if labels.has_regions else "softmax",
             "ensemble.images_per_pass": images_per_pass,
-            "training.augmentation": "shift",  # docs/augmentation.md; plans that do not say were made for nnU-Net's
+            "training.augmentation": "shift",  # plans that do not say it are older, and were made for nnU-Net's
         }
         return DiffusionMethod().with_options({**planned, **self.default_options(), **self.options.method})
 
