@@ -79,7 +79,8 @@ def _with_varied_predictions(network: Any) -> None:
     last = network.head.seg_layers[-1]
     with torch.no_grad():
         of_class = network.eval().timestep_logits(image).transpose(0, 2).flatten(1)
-        gain = 2 / of_class.std(1)
+        std = of_class.std(1)
+        gain = torch.where(std > 0, 2 / std, 1)  # a constant stays as it is
         last.weight.mul_(gain.reshape(-1, *[1] * (last.weight.ndim - 1)))
         last.bias.mul_(gain).sub_(gain * of_class.median(1).values)
 

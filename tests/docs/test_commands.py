@@ -14,7 +14,22 @@ from documented import DOCS, OURS, PAGES, REPOSITORY, STOCK, commands_in_line, n
 from nnunet_diffusion_ensemble.cli.parser import build_parser
 
 # Programs that the documents call beside ours, nnU-Net's and Python.
-OTHERS = {"cd", "export", "mkdir", "pip", "git", ".", "pytest", "ruff", "mypy", ".ci/run", "docker", "sbatch", "mkdocs"}
+OTHERS = {
+    "cd",
+    "export",
+    "source",
+    "mkdir",
+    "pip",
+    "git",
+    ".",
+    "pytest",
+    "ruff",
+    "mypy",
+    ".ci/run",
+    "docker",
+    "sbatch",
+    "mkdocs",
+}
 ENTRY_POINTS = {point.name: point for point in entry_points(group="console_scripts") if point.name.startswith(STOCK)}
 VARIABLE = re.compile(r"\$\w+|^ID$")  # stands for a number where a number is wanted
 TORCHRUN = "nnunet_diffusion_ensemble.torchrun"
