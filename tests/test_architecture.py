@@ -26,6 +26,7 @@ FLOORS = (
     ("training",),
     ("planning",),
     ("augmentation", "data", "network"),
+    ("dicom",),
     ("denoiser", "images"),
     ("nnunet",),
     ("method",),

@@ -68,6 +68,7 @@ def predict(
     denoiser: str | None = None,
     continue_prediction: bool = False,
     on_problem: OnProblem = "refuse",
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[PredictedCase | LeftOut]:
     """Predicts all cases of a folder and writes `uncertainty.csv` at the end; `Prediction` says what is written.
 
@@ -83,6 +84,7 @@ def predict(
         continue_prediction: leave out cases that are there, made by this model from these images.
         on_problem: what to do about images that cannot be predicted: `refuse` to start, or `skip` and note them in
             `prediction.json`.
+        left_out: what was left out before, to be noted there as well.
 
     Yields:
         each case when it is done, and what is left out.
@@ -110,7 +112,8 @@ def predict(
         else:
             target.forget(found.cases)
         forget_what_changed(model, found.cases, output, origin)
-        yield from predict_cases(model, found.cases, output, how, on_problem=on_problem, left_out=found.problems)
+        left_out = {**left_out, **found.problems}
+        yield from predict_cases(model, found.cases, output, how, on_problem=on_problem, left_out=left_out)
 
 
 def stamps_of_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> dict[str, list[int]]:
