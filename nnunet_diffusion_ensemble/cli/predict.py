@@ -17,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", type=Path, required=True, metavar="IMAGES", help="folder of images (CASE_0000.png, ...)")
     parser.add_argument("-o", type=Path, required=True, metavar="OUTPUT", help="folder to write")
     parser.add_argument("--dicom", action="store_true", help="images are DICOM; write DICOM SEG, too")
-    parser.add_argument(
-        "--segment-codes", type=Path, metavar="JSON", help="with --dicom: codes of the labels"
-    )
+    parser.add_argument("--segment-codes", type=Path, metavar="JSON", help="with --dicom: codes of the labels")
     add_model_arguments(parser)
     parser.add_argument("--continue_prediction", "--c", action="store_true", help="leave out cases that are there")
     parser.add_argument(

@@ -127,8 +127,4 @@ def segments_of(regions: Mapping[str, Sequence[int]], codes: Mapping[str, Segmen
         regions: names with the values of their voxels.
         codes: of each name.
     """
-    return [
-        Segment(name, tuple(values), codes[name])
-        for name, values in regions.items()
-        if set(values) != {0}
-    ]
+    return [Segment(name, tuple(values), codes[name]) for name, values in regions.items() if set(values) != {0}]

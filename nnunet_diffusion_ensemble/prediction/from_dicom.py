@@ -21,7 +21,7 @@ from nnunet_diffusion_ensemble.system.places import refuse_file
 from nnunet_diffusion_ensemble.system.records import read_record, stamps, write_record
 
 IMAGES, SEGMENTATIONS = "images", "dicom_seg"
-SOURCES = "sources.json"
+SOURCES = "dicom_sources.json"  # from what the images were made
 
 
 def predict_dicom(
@@ -98,9 +98,9 @@ def _refuse_channels(cases: Sequence[DicomCase], expected: int) -> None:
 
 def _write_images(cases: Sequence[DicomCase], folder: Path, ending: str) -> dict[str, str]:
     """Writes those that are not there yet, made from what is there now; returns what is wrong with others."""
-    before = read_record(folder / SOURCES) or {}
+    before = read_record(folder.parent / SOURCES) or {}
     problems, sources = {}, {}
-    (folder / SOURCES).unlink(missing_ok=True)  # nothing vouches for what is half written
+    (folder.parent / SOURCES).unlink(missing_ok=True)  # nothing vouches for what is half written
     wanted = {f"{case.name}_0000{ending}" for case in cases}
     for file in folder.glob(f"*_0000{ending}"):
         if file.name not in wanted:
@@ -115,7 +115,7 @@ def _write_images(cases: Sequence[DicomCase], folder: Path, ending: str) -> dict
             sources[case.name] = now
         except ImageError as error:
             problems[case.name] = str(error)
-    write_record(folder / SOURCES, sources)
+    write_record(folder.parent / SOURCES, sources)
     return problems
 
 
