@@ -77,9 +77,10 @@ class PublishedClassifier(nn.Module):
     def __init__(self, ours: PixelClassifier):
         super().__init__()
         projection, *others = ours.seg_layers
-        weight = torch.cat([part.weight.detach() for part in projection.convolutions], dim=1)
+        parts = [part for part in projection.modules() if isinstance(part, (nn.Conv2d, nn.Conv3d))]
+        weight = torch.cat([part.weight.detach() for part in parts], dim=1)
         convolution = (nn.Conv2d, nn.Conv3d)[weight.ndim - 4](weight.shape[1], weight.shape[0], 1)
-        convolution.load_state_dict({"weight": weight, "bias": projection.convolutions[-1].bias.detach()})
+        convolution.load_state_dict({"weight": weight, "bias": parts[-1].state_dict()["bias"]})
         self.layers = nn.Sequential(convolution, *[_copy(layer) for layer in others])
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -87,7 +88,7 @@ class PublishedClassifier(nn.Module):
         return self.layers(torch.cat([functional.interpolate(level, size=size) for level in features], dim=1))
 
 
-def _copy(layer: nn.Module) -> nn.Module:
+def _copy(layer: Any) -> nn.Module:
     if isinstance(layer, nn.ReLU):
         return nn.ReLU()
     arguments = [layer.num_features] if hasattr(layer, "num_features") else [layer.in_channels, layer.out_channels, 1]
@@ -99,8 +100,8 @@ def _copy(layer: nn.Module) -> nn.Module:
 def make_head(case: Case, way: str) -> tuple[nn.Module, list[Tensor]]:
     """Head and features of one timestep."""
     torch.manual_seed(0)
-    head: nn.Module = PixelClassifier(PUBLISHED_CHANNELS, NUM_CLASSES, len(case.size), HeadSettings(kernel_size=1))
-    head = PublishedClassifier(head) if way == "published" else head
+    ours = PixelClassifier(PUBLISHED_CHANNELS, NUM_CLASSES, len(case.size), HeadSettings(kernel_size=1))
+    head = PublishedClassifier(ours) if way == "published" else ours
     torch.manual_seed(1)
     sizes = [[n >> k for n in case.size] for k in reversed(range(len(PUBLISHED_CHANNELS)))]
     return head, [torch.randn(case.batch, c, *size) for c, size in zip(PUBLISHED_CHANNELS, sizes, strict=True)]

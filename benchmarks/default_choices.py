@@ -195,7 +195,7 @@ def test_cases(trainer: Any, folder: Path) -> Iterator[tuple[Tensor, np.ndarray,
         before = [(n - m) // 2 for n, m in zip(configuration.patch_size, data.shape[2:], strict=True)]
         inside = tuple(slice(b, b + m) for b, m in zip(before, data.shape[2:], strict=True))
         image = torch.zeros(1, *configuration.patch_size)
-        image[(0, *inside)] = torch.as_tensor(data[0, 0])
+        image[0][inside] = torch.as_tensor(data[0, 0])
         yield image, target[0, 0], inside
 
 

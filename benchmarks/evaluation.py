@@ -73,13 +73,14 @@ def make(folder: Path) -> None:
 def evaluate(folder: Path, metrics: Sequence[str]) -> None:
     from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 
-    from nnunet_diffusion_ensemble.evaluation.cases import evaluate_folder
+    from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, evaluate_folder
     from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
     from nnunet_diffusion_ensemble.evaluation.summary import write_summary
 
     cases = {file.stem: file for file in sorted((folder / "references").iterdir())}
     settings = EvaluationSettings(metrics=tuple(metrics), unit="px", num_processes=2)
-    evaluated = list(evaluate_folder(folder / "prediction", cases, DATASET, NaturalImage2DIO(), settings))
+    found = evaluate_folder(folder / "prediction", cases, DATASET, NaturalImage2DIO(), settings)
+    evaluated = [case for case in found if isinstance(case, EvaluatedCase)]  # one that fails ends it
     with (folder / "results.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(astuple(score) for case in evaluated for score in case.scores)
     write_summary(folder / "prediction" / "summary.json", evaluated)

@@ -34,7 +34,7 @@ def run(work: Path, *command: object) -> subprocess.Popen:
 
 def check(process: subprocess.Popen) -> None:
     if process.wait():
-        sys.exit(f"Failed: {process.args}; see log.txt")
+        sys.exit(f"Failed: {process.args!r}; see log.txt")
 
 
 def resident_mb(group: int) -> tuple[float, float]:

@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> None:
     context = torch.multiprocessing.get_context("spawn")
     processes = []
     for number, name in enumerate(args.pretrain):
-        arguments = (number, place, name, args.pretrain_seconds)
-        processes.append(context.Process(target=pretrain_job, args=arguments))
+        pretraining = (number, place, name, args.pretrain_seconds)
+        processes.append(context.Process(target=pretrain_job, args=pretraining))
     expected, found = tuple(args.pretrain), chosen_variants(args)
     for number in range(args.workers):
         waits = bool(expected) and number >= args.workers_while_pretraining

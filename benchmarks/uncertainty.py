@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import mannwhitneyu, spearmanr
 
-from nnunet_diffusion_ensemble.demo.scores import dice_of_masks, read_foreground
+from nnunet_diffusion_ensemble.demo.results import dice_of_masks, read_foreground
 
 IN_DOMAIN, OTHER = HOSPITALS = ("montgomery", "shenzhen")
 UNUSUAL = {
@@ -120,8 +120,8 @@ def table(work: Path) -> None:
     rows = {name: list(read_rows(work, name).values()) for name in SETS}
     print(f"| score | {' | '.join(SETS[1:])} |\n|---|{'---|' * len(SETS[1:])}")
     for name, sign in signs.items():
-        scores = {of: sign * np.array([row[name] for row in rows[of]]) for of in SETS}
-        cells = [f"{auroc(scores[of], scores[IN_DOMAIN]):.3f}" for of in SETS[1:]]
+        of_set = {of: sign * np.array([row[name] for row in rows[of]]) for of in SETS}
+        cells = [f"{auroc(of_set[of], of_set[IN_DOMAIN]):.3f}" for of in SETS[1:]]
         print(f"| {_title(name, sign)} | {' | '.join(cells)} |")
     print("\nAre the wrong pixels the uncertain ones? AUROC within each case, median (quartiles):\n")
     print(f"| map | {IN_DOMAIN} | {OTHER} |\n|---|---|---|")

@@ -1,4 +1,4 @@
-"""Few labelled X-rays of one hospital, tested on another: the data of the studies in docs/results.md.
+"""Few labelled X-rays of one hospital, tested on another: the data of the studies in docs/explanation/results.md.
 
     python benchmarks/xrays.py prepare DATA WORK --size 64       # DATA: the folder with montgomery/, shenzhen/, ...
     python benchmarks/xrays.py evaluate WORK TRAINER PLANS FOLD
@@ -14,6 +14,7 @@ import io
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 LABEL_COUNTS = (1, 3, 6, 12, 24)
@@ -40,11 +41,11 @@ def prepare(data: Path, work: Path, size: int, dataset: str) -> None:
                     shutil.copy(file, work / target / kind / file.name)
     unlabelled = [data / "unlabelled_nih", data / "unlabelled_shenzhen"]
     raw = Path(os.environ["nnUNet_raw"])
-    pool, options = work / "pool", {"labels": {"lung": 255}, "resize": (size, size), "overwrite": True}
-    print(convert(pool / "images", pool / "masks", unlabelled, raw / dataset, **options))
+    pool, convert_lungs = work / "pool", partial(convert, labels={"lung": 255}, resize=(size, size), overwrite=True)
+    print(convert_lungs(pool / "images", pool / "masks", unlabelled, raw / dataset))
     for name, folder in (("montgomery", work / "montgomery"), ("shenzhen", data / "shenzhen")):
         converted = work / f"Dataset999_{name}"
-        print(convert(folder / "images", folder / "masks", [], converted, **options))
+        print(convert_lungs(folder / "images", folder / "masks", [], converted))
     (work / "domains.yaml").write_text(DOMAINS)
     names = sorted(file.stem for file in (pool / "images").iterdir())
     splits = []

@@ -19,8 +19,16 @@ from nnunet_diffusion_ensemble.method import DiffusionMethod
 
 # Fixtures.
 pytest_plugins = ["unlabelled_data", "foreign_models", "pretraining_trainers", "trained_models", "benchmark_inputs"]
-pytest_plugins += ["self_training_data"]
+pytest_plugins += ["self_training_data", "mistakes"]
 torch.set_num_threads(1)  # in networks this small a second thread only waits
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`-n 2 --dist loadgroup`), a module stays together, so that its fixtures are made once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 class Topology(NamedTuple):

@@ -52,6 +52,11 @@ def save_with_affine(file: Path, values: np.ndarray, affine: np.ndarray) -> None
     nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), affine), file)
 
 
+def save_nifti(file: Path, values: np.ndarray) -> None:
+    """Of any kind of number, with the geometry of all others here."""
+    save_with_affine(file, values, AFFINE)
+
+
 # ---- spoiling a file
 
 
@@ -122,6 +127,20 @@ def pixdim(value: float) -> Callable[[Path], None]:
     def spoil(file: Path) -> None:
         content = bytearray(gzip.decompress(file.read_bytes()))
         content[80:84] = np.float32(value).tobytes()
+        file.write_bytes(gzip.compress(bytes(content)))
+
+    return spoil
+
+
+def header(**fields: Any) -> Callable[[Path], None]:
+    """Other fields of the NIfTI header, as no library would write them."""
+
+    def spoil(file: Path) -> None:
+        content = bytearray(gzip.decompress(file.read_bytes()))
+        changed = nibabel.Nifti1Header(bytes(content[:348]), check=False)
+        for name, value in fields.items():
+            changed[name] = value
+        content[:348] = changed.binaryblock
         file.write_bytes(gzip.compress(bytes(content)))
 
     return spoil

@@ -16,13 +16,15 @@ PACKAGE = "nnunet_diffusion_ensemble"
 # From the top floor down; parts of one floor do not know each other.
 FLOORS = (
     ("cli",),
-    ("api", "demo", "distillation", "doctor"),
+    ("app",),
+    ("api", "demo", "distillation", "doctor", "held_out"),
     ("self_training",),
     ("report",),
     ("statistics", "study"),
     ("benchmark",),
     ("evaluation",),
     ("prediction",),
+    ("calibration",),
     ("training",),
     ("planning",),
     ("augmentation", "data", "network"),

@@ -32,8 +32,8 @@ def test_strings_name_no_file_that_a_wheel_does_not_carry(module: Path) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        'raise ValueError(f"{file} is wrong: see docs/plans.md.")',
-        'parser.add_argument("spec", help="what to test: docs/benchmark.md")',
+        'raise ValueError(f"{file} is wrong: see docs/reference/plans.md.")',
+        'parser.add_argument("spec", help="what to test: docs/how-to/benchmark.md")',
         'def f():\n    """Made by benchmarks/cost.py."""',
         'logger.warning("CONTRIBUTING.md says why")',
     ],

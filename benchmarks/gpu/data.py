@@ -53,9 +53,11 @@ def make_plans(args: StepArguments, folder: Path) -> None:
     if args.is_dry_run:
         settings |= TINY_SETTINGS
     processes = 1 if args.is_dry_run else os.cpu_count() or 1
-    tiny = {"base_features": TINY_FEATURES[0]} if args.is_dry_run else {}
+    base = TINY_FEATURES[0] if args.is_dry_run else None
     for name, blocks in ((PLANNED, 1 if args.is_dry_run else None), (SMALL, 1)):
-        options = PlanningOptions(blocks_per_stage=blocks, batch_size=args.batch_size, method=settings, **tiny)
+        options = PlanningOptions(
+            base_features=base, blocks_per_stage=blocks, batch_size=args.batch_size, method=settings
+        )
         plan(args.dataset_id, options, name, num_processes=processes)
     set_features(folder / f"{SMALL}.json", TINY_FEATURES if args.is_dry_run else SMALL_FEATURES)
     preprocess(args.dataset_id, ["2d"], PLANNED, processes)  # both plans share it

@@ -5,6 +5,7 @@ That is `images_per_pass` of the plans: what nnU-Net's rule allows, whatever the
 
 import gc
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ def works(args: StepArguments, images: int) -> Iterator[tuple[str, Work]]:
         zeros = torch.zeros(images, 1, *size)
         targets: Any = [zeros[..., :: round(1 / a), :: round(1 / b)] for a, b in scales] if scales else zeros
         batch = {"data": torch.randn(images, 1, *size), "target": targets}
-        yield trainer_class.__name__, lambda trainer=trainer, batch=batch: trainer.train_step(batch)
+        yield trainer_class.__name__, partial(trainer.train_step, batch)
 
 
 def main() -> None:

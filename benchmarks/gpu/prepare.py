@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def pack_images(data: Path, size: int, target: Path) -> None:
     For each folder of DATA there are an array (N, size, size) of uint8 under its name and the names of its files under
     its name and `/names`.
     """
-    arrays: dict[str, np.ndarray] = {"splits": np.array((data / SPLITS).read_text())}
+    arrays: dict[str, Any] = {"splits": np.array((data / SPLITS).read_text())}
     for folder in (*IMAGE_FOLDERS, *MASK_FOLDERS):
         files = sorted((data / folder).glob("*.png"))
         arrays[folder] = np.stack([_resized(file, folder in MASK_FOLDERS, size) for file in files])

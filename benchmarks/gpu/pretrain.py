@@ -11,7 +11,7 @@ MOST_EPOCHS = 100_000
 
 def main() -> None:
     args = step_arguments(__doc__)
-    options = {"pretraining.num_epochs": MOST_EPOCHS, "pretraining.save_samples_every": MOST_EPOCHS}
+    options: dict[str, float] = {"pretraining.num_epochs": MOST_EPOCHS, "pretraining.save_samples_every": MOST_EPOCHS}
     options["pretraining.max_hours"] = max(args.seconds - SECONDS_AROUND, 30) / 3600
     if args.is_dry_run:
         options |= {"pretraining.num_epochs": 1, "pretraining.num_iterations_per_epoch": 2}

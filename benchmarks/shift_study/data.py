@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ def pack(data: Path, output: Path, sizes: tuple[int, ...]) -> None:
     """Writes images of all groups as uint8 (N, size, size), masks (0, 1), names and the protocol into one file."""
     from nnunet_diffusion_ensemble.data.pixels import read_mask, read_pixels, resize_image, resize_mask
 
-    arrays: dict[str, np.ndarray] = {"protocol": np.array((data / "few_label_splits.json").read_text())}
+    arrays: dict[str, Any] = {"protocol": np.array((data / "few_label_splits.json").read_text())}
     for group in (*LABELLED, *UNLABELLED):
         folder = data / group / "images" if group in LABELLED else data / group
         files = sorted(folder.glob("*.png"))

@@ -129,8 +129,11 @@ class DiffusionSegmentation(nn.Module):
         return groups + ([{"params": denoiser, "lr": denoiser_rate}] if denoiser else [])
 
 
+SegmentationNetwork = PlainUNet | DiffusionSegmentation
+
+
 @torch.no_grad()
-def probabilities(network: nn.Module, images: Tensor, timesteps: Sequence[int], at_once: int = 100) -> Tensor:
+def probabilities(network: SegmentationNetwork, images: Tensor, timesteps: Sequence[int], at_once: int = 100) -> Tensor:
     """Of the foreground at each timestep, (timesteps or 1, N, H, W), of normalised images."""
     network.eval()
     parts = [network.timestep_logits(part, timesteps).softmax(2)[:, :, 1] for part in images.split(at_once)]

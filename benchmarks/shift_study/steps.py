@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shift_study.networks import SegmentationNetwork
+
 GRADIENT_CLIP, WARM_UP_STEPS = 12.0, 3
 
 
@@ -98,7 +100,7 @@ def make_optimizer(name: str, groups: list[dict[str, Any]], weight_decay: float)
 class Teacher:
     """A copy of a network whose weights follow the network's (EMA)."""
 
-    def __init__(self, network: nn.Module, copy: nn.Module, decay: float):
+    def __init__(self, network: SegmentationNetwork, copy: SegmentationNetwork, decay: float):
         self.network, self.copy, self.decay, self.updates = network, copy.eval().requires_grad_(False), decay, 0
         copy.load_state_dict(network.state_dict())
 
@@ -106,7 +108,7 @@ class Teacher:
     def update(self) -> None:
         self.updates += 1
         decay = min(self.decay, 1 - 1 / (1 + self.updates))
-        theirs, ours = list(self.copy.parameters()), list(self.network.parameters())
-        torch._foreach_lerp_(theirs, [p.detach() for p in ours], 1 - decay)
+        theirs, ours = ([p.detach() for p in part.parameters()] for part in (self.copy, self.network))
+        torch._foreach_lerp_(theirs, ours, 1 - decay)
         for target, source in zip(self.copy.buffers(), self.network.buffers(), strict=True):
             target.copy_(source)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from shift_study.augmentation import STRONG, random_rectangles
@@ -16,6 +16,7 @@ from shift_study.networks import (
     TIMESTEPS,
     DiffusionSegmentation,
     PlainUNet,
+    SegmentationNetwork,
     architecture_of,
     mean_probability,
     probabilities,
@@ -56,10 +57,10 @@ class Run:
         self.ramp = torch.zeros((), device=self.device)
         self.network: Any = self._fresh()
 
-    def _fresh(self) -> nn.Module:
+    def _fresh(self) -> SegmentationNetwork:
         variant = self.variant
         if variant.denoiser is None:
-            network: nn.Module = PlainUNet(architecture_of(variant.features, variant.norm))
+            network: SegmentationNetwork = PlainUNet(architecture_of(variant.features, variant.norm))
         else:
             assert self.checkpoint is not None
             network = DiffusionSegmentation(self.checkpoint, variant.fine_tuned, variant.highest, variant.head)
@@ -172,6 +173,7 @@ class Run:
         by_timestep = probabilities(self.network, z_score(self.unlabelled), self.timesteps)
         probability = by_timestep.mean(0)
         found = probability > 0.5
+        assert self.labelled.masks is not None
         areas, own = found.float().mean((1, 2)), (self.labelled.masks == 1).float().mean((1, 2))
         agrees = self._agreement(by_timestep, found)
         kept = (agrees >= agrees.quantile(1 - BEST_SHARE)) & (areas >= AREA_RANGE[0] * own.min())

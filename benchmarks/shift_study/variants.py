@@ -52,7 +52,7 @@ class Variant:
 PLAIN = Variant()
 WIDE = replace(PLAIN, features=(24, 48, 96, 192))
 WIDER = replace(PLAIN, features=(32, 64, 128, 256, 512))
-SGD = {"optimizer": "SGD", "rate": 1e-2, "weight_decay": 3e-5}
+SGD = replace(PLAIN, optimizer="SGD", rate=1e-2, weight_decay=3e-5)
 FROZEN = Variant(denoiser="shipped")
 FINE = Variant(denoiser="shipped", fine_tuned="all", highest=400, ensemble="to 400")
 MIXED = replace(SIMPLE, padding="mixed")
@@ -73,7 +73,7 @@ EARLY = {
     "fine-tuned 3e-4": replace(FINE, denoiser_rate=3e-4),
     "fine-tuned 3e-5": replace(FINE, denoiser_rate=3e-5),
     "fine-tuned, denoising kept": replace(FINE, denoising=0.3),
-    "plain, SGD": replace(PLAIN, **SGD),
+    "plain, SGD": SGD,
     "plain 24, 4 stages": WIDE,
     "plain, batch norm": replace(PLAIN, norm="batch"),
     "fine-tuned, strong aug.": replace(FINE, augmentation=STRONG),

@@ -138,13 +138,16 @@ class LoadedDenoiser:
         self.module.unet.check_size(size)
         return ddim_sample(self.module, num_images, size, steps, seed)
 
-    def export(self, output: str | Path, half: bool = False, timestep: int | None = None) -> None:
+    def export(
+        self, output: str | Path, half: bool = False, timestep: int | None = None, for_nnssl: bool = False
+    ) -> None:
         """Writes a file to pass on: averaged weights and plans, and nothing of your machine.
 
         Args:
             output: file to write, whole or not at all; one named `.safetensors` in that format.
             half: parameters in float16, half the size.
             timestep: instead, the U-Net at this timestep as pretrained weights for nnU-Net's own trainers.
+            for_nnssl: with a timestep, and of volumes: in the form of nnssl's checkpoints.
 
         Raises:
             ValueError: this denoiser cannot be exported so, or `output` is its own checkpoint.
@@ -155,10 +158,12 @@ class LoadedDenoiser:
                 f"{self.source} has no plans yet. Plan a data set for it (nnunet-diffusion plan -d ID --denoiser "
                 f"{self.source}), which writes a checkpoint, and export that."
             )
-        if timestep is None:
-            export_denoiser(self.pretrained, Path(output), half)
+        if timestep is not None:
+            export_folded(self.pretrained, Path(output), timestep, half, for_nnssl)
+        elif for_nnssl:
+            raise ValueError("In nnssl's form a denoiser is written at one timestep: name it (--timestep 50).")
         else:
-            export_folded(self.pretrained, Path(output), timestep, half)
+            export_denoiser(self.pretrained, Path(output), half)
 
     def _preprocessed(self, images: np.ndarray | Tensor, preprocessed: bool) -> Tensor:
         batch = image_batch(images, self.channels, self.module.unet.dimension)

@@ -126,6 +126,7 @@ def load_model(
     use_mirroring: bool = True,
     device: str | None = None,
     denoiser: str | None = None,
+    timesteps: Sequence[int] | None = None,
 ) -> LoadedModel:
     """Loads a trained model, ours or one of any other trainer of nnU-Net.
 
@@ -138,10 +139,11 @@ def load_model(
         use_mirroring: average over mirrored copies, along the axes that the model was trained with.
         device: `cuda`, `cuda:1`, `cpu` or `mps`; None is CUDA where it is there, else the CPU.
         denoiser: checkpoint, or name of a shipped denoiser, for the denoising error instead of the network's own.
+        timesteps: whose predictions are averaged, instead of those of the plans; for models that average over them.
 
     Raises:
         FileNotFoundError: the folder is missing, is no trained model or lacks a fold; those that are there are named.
-        ValueError: a checkpoint is damaged or that of a pretraining, or the denoiser or the device does not fit.
+        ValueError: a checkpoint is damaged or that of a pretraining, or denoiser, timesteps or device do not fit.
         NotImplementedError: for a cascade.
     """
     settings = PredictionSettings(
@@ -151,7 +153,7 @@ def load_model(
         use_mirroring=use_mirroring,
         device=str(usable_device(device)),
     )
-    return LoadedModel(Path(folder), read_model(Path(folder), settings, denoiser))
+    return LoadedModel(Path(folder), read_model(Path(folder), settings, denoiser, timesteps))
 
 
 def _without_slices(prediction: Prediction) -> Prediction:

@@ -6,6 +6,7 @@ from typing import Any
 
 from nnunet_diffusion_ensemble.benchmark import domains as domains_module
 from nnunet_diffusion_ensemble.benchmark.domains import Domain, Expected, Reading, check_domain
+from nnunet_diffusion_ensemble.benchmark.metadata import Member, assign_groups
 from nnunet_diffusion_ensemble.benchmark.models import Run, check_models
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse
@@ -14,11 +15,13 @@ from nnunet_diffusion_ensemble.benchmark.results import ResultFolder
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 from nnunet_diffusion_ensemble.evaluation import cases as evaluation
+from nnunet_diffusion_ensemble.evaluation.labels import evaluated_labels
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 from nnunet_diffusion_ensemble.system.records import as_written, read_record, write_record
 
 CHECKED = "checked.json"
-FIXED = ("unit", "nsd_tolerance", "mirroring", "tile_step_size", "timesteps")
+FREE = ("metadata",)  # which no number in the results depends on
+FIXED = ("unit", "nsd_tolerance", "instances", "match_iou", "mirroring", "tile_step_size", "timesteps")
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class Checked:
         runs: trained models.
         domains: with their cases.
         problems: what is left out.
+        members: cases of subgroups.
     """
 
     runs: list[Run]
     domains: list[Domain]
     problems: list[Problem]
+    members: list[Member]
 
     def pairs(self, spec: BenchmarkSpec) -> list[list[Pair]]:
         """For each trained model its pairs with all domains."""
@@ -48,12 +53,23 @@ def check_benchmark(spec: BenchmarkSpec, report: Report) -> Checked:
     """
     refuse_other_results(spec)
     runs, problems = check_models(spec)
+    if runs:
+        _refuse_unknown_instances(spec, runs[0])
     domains = _check_domains(spec, runs[0], problems, report) if runs else []
+    members, more = assign_groups(spec, domains, runs[0].dataset_json["file_ending"]) if domains else ([], [])
+    problems += more
     if spec.on_problem == "refuse":
         refuse(problems, "Solve these, or have them left out and counted with `on_problem: skip`")
     if not domains:
         refuse(problems, "Nothing is left to test")
-    return Checked(runs, domains, problems)
+    return Checked(runs, domains, problems, members)
+
+
+def _refuse_unknown_instances(spec: BenchmarkSpec, run: Run) -> None:
+    there = [label.name for label in evaluated_labels(run.dataset_json)]
+    unknown = [name for name in spec.instances if name not in there]
+    if unknown:
+        raise ValueError(f"instances: the models have no {', '.join(unknown)}; they have {', '.join(there)}.")
 
 
 def _check_domains(spec: BenchmarkSpec, run: Run, problems: list[Problem], report: Report) -> list[Domain]:
@@ -119,4 +135,4 @@ def _changes(before: Any, now: Any | None) -> list[str]:
     old, new = before.model_dump(), now.model_dump()
     if isinstance(before, ModelSpec):
         new["seeds"] = {seed: folds for seed, folds in new["seeds"].items() if seed in old["seeds"]}
-    return [f"had {name} {old[name]}, now {new[name]}" for name in old if old[name] != new[name]]
+    return [f"had {name} {old[name]}, now {new[name]}" for name in old if name not in FREE and old[name] != new[name]]

@@ -180,22 +180,38 @@ def _is_meant(file: Path, ending: str) -> bool:
 
 def _read_patients(file: Path) -> dict[str, str]:
     """The patient of each case."""
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no table of patients {file}.")
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except ValueError as error:  # of pandas' parser and of other encodings
-        raise ValueError(f"{file} is not a table in CSV and UTF-8: {in_one_line(error)}") from error
-    missing = [name for name in (CASE, PATIENT) if name not in table]
-    if missing:
-        raise ValueError(
-            f"{file} needs the columns {CASE} and {PATIENT}, separated by commas; it has {', '.join(table.columns)}."
-        )
-    pairs = table[[CASE, PATIENT]].drop_duplicates()
+    pairs = read_case_table(file, "patients", (CASE, PATIENT))[[CASE, PATIENT]].drop_duplicates()
     twice = pairs[CASE][pairs[CASE].duplicated()].tolist()
     if twice:
         raise ValueError(f"{file} names several patients of one case: {', '.join(twice[:SHOWN_PATIENTS])}.")
     return dict(zip(pairs[CASE], pairs[PATIENT], strict=True))
+
+
+def read_case_table(file: Path, what: str, columns: Sequence[str]) -> pd.DataFrame:
+    """A table in CSV of things known about cases, all of them texts.
+
+    Args:
+        file: to read.
+        what: it tells of the cases.
+        columns: that it must have.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is no such table.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"There is no table of {what} {file}.")
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except ValueError as error:  # of pandas' parser and of other encodings
+        raise ValueError(f"{file} is not a table in CSV and UTF-8: {in_one_line(error)}") from error
+    if any(name not in table for name in columns):
+        *others, last = columns
+        raise ValueError(
+            f"{file} needs the columns {', '.join(others)} and {last}, separated by commas; it has "
+            f"{', '.join(table.columns)}."
+        )
+    return table
 
 
 def _why_empty(domain: DomainSpec, ending: str) -> str:

@@ -10,6 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.benchmark.problems import Problem
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
+from nnunet_diffusion_ensemble.prediction.calibrated import CalibrationUse, usable_calibration
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import (
     check_model,
@@ -30,6 +31,7 @@ class Run:
         settings: how it predicts.
         plans: of the model.
         dataset_json: of the model.
+        use: its calibration, if it is to be used.
     """
 
     model: ModelSpec
@@ -37,6 +39,7 @@ class Run:
     settings: PredictionSettings
     plans: PlansManager
     dataset_json: Mapping[str, Any]
+    use: CalibrationUse | None = None
 
     @property
     def title(self) -> str:
@@ -45,7 +48,8 @@ class Run:
     @property
     def files(self) -> list[Path]:
         """All that its predictions depend on."""
-        return model_files(self.model.folder, self.settings)
+        of_calibration = [] if self.use is None else [self.use.file]
+        return [*model_files(self.model.folder, self.settings), *of_calibration]
 
     def reader_writer(self) -> BaseReaderWriter:
         """nnU-Net's reader and writer of images, a new one."""
@@ -80,7 +84,8 @@ def _checked(model: ModelSpec, seed: int, settings: PredictionSettings) -> Run |
     try:
         plans, dataset_json = read_descriptions(model.folder)
         check_model(model.folder, settings)
-        run = Run(model, seed, settings, plans, dataset_json)
+        use = usable_calibration(model.folder, settings, tempers=True)[0] if model.calibrated else None
+        run = Run(model, seed, settings, plans, dataset_json, use)
         PredictionFolder(Path(), dataset_json["file_ending"], run.reader_writer())
     except Exception as error:  # damaged plans and checkpoints raise errors of any kind
         return Problem(f"{where(model, seed)}: {in_one_line(error)}", model=model.name)

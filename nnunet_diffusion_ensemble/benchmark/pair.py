@@ -1,8 +1,9 @@
 """One trained model on one domain: predicted, evaluated, and both again when what they depend on has changed."""
 
 import csv
+import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,13 +15,20 @@ from nnunet_diffusion_ensemble.benchmark.models import Run
 from nnunet_diffusion_ensemble.benchmark.results import (
     CALIBRATION,
     CALIBRATION_COLUMNS,
+    INSTANCE_COLUMNS,
+    INSTANCES,
+    PREDICTED_DICE,
+    PREDICTED_DICE_COLUMNS,
     RESULT_COLUMNS,
     RESULTS,
+    VOLUME_COLUMNS,
+    VOLUMES,
     ResultFolder,
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.evaluation.calibration import Reliability
 from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase, FailedCase, evaluate_folder
+from nnunet_diffusion_ensemble.evaluation.overlap import mean_dice
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.summary import write_summary
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
@@ -71,7 +79,8 @@ class Pair:
 
     @property
     def _tables(self) -> tuple[Path, ...]:
-        return self.folder / RESULTS, self.folder / CALIBRATION, self.prediction / SUMMARY
+        names = (RESULTS, CALIBRATION, VOLUMES, INSTANCES, PREDICTED_DICE)
+        return *(self.folder / name for name in names), self.prediction / SUMMARY
 
     @property
     def failed(self) -> dict[str, str]:
@@ -82,7 +91,7 @@ class Pair:
     def predicted_from(self) -> dict[str, Any]:
         """What the predictions depend on."""
         folder = self.run.model.folder
-        settings = prediction_settings(folder, self.run.settings)
+        settings = prediction_settings(folder, self.run.settings, use=self.run.use)
         images = {name: case.image_stamps for name, case in self.domain.cases.items()}
         return described(stamps(self.run.files, folder), settings, images)
 
@@ -91,7 +100,9 @@ class Pair:
         """What the tables depend on."""
         cases = {name: [case.stamps, case.patient] for name, case in self.domain.cases.items()}
         prediction = {name: part for name, part in self.predicted_from.items() if name != IMAGES}
-        values = self.spec.model_dump(include={"metrics", "unit", "nsd_tolerance", "timesteps"})
+        values = self.spec.model_dump(
+            include={"metrics", "unit", "nsd_tolerance", "timesteps", "instances", "match_iou"}
+        )
         return as_written({**prediction, **values, "named": self._row, "cases": cases})
 
     @property
@@ -140,7 +151,9 @@ class Pair:
         cases = {name: case.images for name, case in self.domain.cases.items()}
         how, failed = self.predicted_from["settings"], dict[str, str]()
         (self.folder / FAILED).unlink(missing_ok=True)
-        for case in predict_cases(model, cases, self.prediction, how, False, self.spec.on_problem):
+        use, on_problem = self.run.use, self.spec.on_problem
+        with_error = use is not None and use.needs_denoising_error  # it takes long, and nothing else needs it
+        for case in predict_cases(model, cases, self.prediction, how, with_error, on_problem, use=use):
             if isinstance(case, LeftOut):
                 failed[case.name] = case.problem
             yield case.name if isinstance(case, LeftOut) else case.scores.case
@@ -180,6 +193,21 @@ class Pair:
                 yield case.case
         with _table(self.folder / CALIBRATION, CALIBRATION_COLUMNS) as write:
             write({**self._row, "label": label, **row} for label, part in sums.items() for row in part.rows())
+        with _table(self.folder / VOLUMES, VOLUME_COLUMNS) as write:
+            write(
+                {**self._row, "case": case.case, "label": label, **volumes.row}
+                for case in evaluated
+                for label, volumes in case.volumes.items()
+            )
+        with _table(self.folder / INSTANCES, INSTANCE_COLUMNS) as write:
+            write(
+                {**self._row, "case": case.case, "label": label, **row}
+                for case in evaluated
+                for label, rows in case.instances.items()
+                for row in rows
+            )
+        with _table(self.folder / PREDICTED_DICE, PREDICTED_DICE_COLUMNS) as write:
+            write(self._predicted_dice(evaluated))
         if not evaluated:
             raise ValueError(f"none of {len(failed)} case(s) could be evaluated: {next(iter(failed.values()))}")
         self._note_failed(failed)
@@ -192,6 +220,19 @@ class Pair:
             value = "" if score.value != score.value else score.value  # NaN
             timestep = "" if score.timestep is None else score.timestep
             yield {**start, "timestep": timestep, "label": score.label, "metric": score.metric, "value": value}
+
+    def _predicted_dice(self, cases: Sequence[EvaluatedCase]) -> Iterator[Row]:
+        """Of each case its Dice and what the calibration led to expect; none without a calibration of Dice."""
+        fitted = None if self.run.use is None else self.run.use.calibration.dice
+        if fitted is None:
+            return
+        for case in cases:
+            scores, dice = self._target.read_scores(case.case), mean_dice(case.counts.values())
+            if math.isnan(dice):
+                continue
+            found = {"predicted_dice": scores.predicted_dice, "lower": scores.lower, "upper": scores.upper}
+            aims = {"dice": dice, "coverage": fitted.coverage, "promised": fitted.promised}
+            yield {**self._row, "case": case.case, "patient": self.domain.cases[case.case].patient, **found, **aims}
 
 
 @contextmanager

@@ -3,12 +3,16 @@
 OUTPUT/spec.yaml                          the resolved specification
 OUTPUT/results.csv                        one row a model, seed, domain, case, timestep, label and metric
 OUTPUT/calibration.csv                    reliability: one row a model, seed, domain, label and bin
+OUTPUT/subgroups.csv                      one row a case and column of its metadata, if the specification has subgroups
+OUTPUT/volumes.csv                        volumes: one row a model, seed, domain, case and label
+OUTPUT/instances.csv                      one row a reference, false positive and candidate of `instances`
+OUTPUT/predicted_dice.csv                 Dice and the one a calibration expects: one row a model, seed, domain and case
 OUTPUT/problems.csv                       what could not be tested, and why
 OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes, and nnU-Net's summary.json
-OUTPUT/runs/RUN/DOMAIN/{results,calibration}.csv    the rows of one model and seed on one domain
+OUTPUT/runs/RUN/DOMAIN/*.csv              the rows of one model and seed on one domain
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +23,8 @@ from nnunet_diffusion_ensemble.system.messages import in_one_line
 from nnunet_diffusion_ensemble.system.places import refuse_file
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
+SUBGROUPS, VOLUMES, INSTANCES = "subgroups.csv", "volumes.csv", "instances.csv"
+PREDICTED_DICE = "predicted_dice.csv"
 STUDY = "few_label.txt"
 RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
 # `timestep` is empty for the model's own prediction, `labelled_cases` where the specification has none, `value` where
@@ -27,8 +33,21 @@ RESULT_COLUMNS = (*RUN_COLUMNS, "case", "patient", "timestep", "label", "metric"
 # Of all pixels whose predicted probability of the label lies in a bin: how many, the sum of the probabilities, and how
 # many have the label.
 CALIBRATION_COLUMNS = (*RUN_COLUMNS, "label", "bin_lower", "bin_upper", "pixels", "probability_sum", "positives")
+# Of reference and prediction, in mm2, mm3 or pixels: the unit to the power of `axes`.
+VOLUME_COLUMNS = (*RUN_COLUMNS, "case", "label", "axes", "reference", "prediction")
+# `iou` of a reference is 0 if it was missed, `probability` that of the best candidate in it, empty without maps.
+INSTANCE_COLUMNS = (*RUN_COLUMNS, "case", "label", "kind", "axes", "size", "iou", "probability")
+SUBGROUP_COLUMNS = ("column", "group", "domain", "case")
+# Dice is the mean over labels; `predicted_dice`, `lower` and `upper` are empty where a case lacked a score. `coverage`
+# is what the interval aims at, `promised` what is proved for cases like those of the calibration.
+PREDICTED_DICE_COLUMNS = (
+    *(*RUN_COLUMNS, "case", "patient", "dice", "predicted_dice", "lower", "upper"),
+    *("coverage", "promised"),
+)
 PROBLEM_COLUMNS = ("model", "domain", "case", "problem", "action")  # model is empty if it concerns all of them
 COLUMNS = {RESULTS: RESULT_COLUMNS, CALIBRATION: CALIBRATION_COLUMNS, PROBLEMS: PROBLEM_COLUMNS}
+COLUMNS |= {SUBGROUPS: SUBGROUP_COLUMNS, VOLUMES: VOLUME_COLUMNS, INSTANCES: INSTANCE_COLUMNS}
+COLUMNS |= {PREDICTED_DICE: PREDICTED_DICE_COLUMNS}
 AGAIN = "`nnunet-diffusion benchmark` writes it again."
 TYPES = {"model": "string", "labelled_cases": "Int64", "seed": "int64", "domain": "string", "case": "string"}
 TYPES |= {"patient": "string", "timestep": "Int64", "label": "string", "metric": "string", "value": "float64"}
@@ -51,6 +70,22 @@ class ResultFolder:
     @property
     def calibration_file(self) -> Path:
         return self.folder / CALIBRATION
+
+    @property
+    def volumes_file(self) -> Path:
+        return self.folder / VOLUMES
+
+    @property
+    def instances_file(self) -> Path:
+        return self.folder / INSTANCES
+
+    @property
+    def subgroups_file(self) -> Path:
+        return self.folder / SUBGROUPS
+
+    @property
+    def predicted_dice_file(self) -> Path:
+        return self.folder / PREDICTED_DICE
 
     @property
     def problems_file(self) -> Path:
@@ -83,6 +118,10 @@ class BenchmarkResults:
     results: pd.DataFrame
     calibration: pd.DataFrame
     problems: pd.DataFrame
+    subgroups: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(SUBGROUP_COLUMNS)))
+    volumes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(VOLUME_COLUMNS)))
+    instances: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(INSTANCE_COLUMNS)))
+    predicted_dice: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PREDICTED_DICE_COLUMNS)))
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -93,7 +132,7 @@ def read_table(file: Path) -> pd.DataFrame:
         ValueError: it is truncated, or no such table.
     """
     _check_table(file)
-    types = {**TYPES, "problem": "string", "action": "string"}
+    types = {**TYPES, **dict.fromkeys(("problem", "action", "column", "group", "kind"), "string")}
     try:
         table = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=[""])  # a hospital may be called NA
     except ValueError as error:  # pandas' and numpy's
@@ -138,4 +177,11 @@ def read_results(folder: Path) -> BenchmarkResults:
             raise ValueError(
                 f"{place.results_file} has results of {', '.join(sorted(others))}, which {SPEC} does not name. {AGAIN}"
             )
-    return BenchmarkResults(place, spec, results, calibration, problems)
+    further: dict[str, pd.DataFrame] = {}
+    if spec.subgroups:
+        further["subgroups"] = read_table(place.subgroups_file)
+    for name in ("volumes", "instances", "predicted_dice"):
+        file = getattr(place, f"{name}_file")
+        if file.is_file():  # results of older versions have none
+            further[name] = read_table(file)
+    return BenchmarkResults(place, spec, results, calibration, problems, **further)

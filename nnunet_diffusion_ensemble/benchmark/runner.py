@@ -7,11 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_diffusion_ensemble.benchmark.checks import check_benchmark
+from nnunet_diffusion_ensemble.benchmark.metadata import members_table
 from nnunet_diffusion_ensemble.benchmark.models import where
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse, write_problems
 from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress, Report, silent
-from nnunet_diffusion_ensemble.benchmark.results import CALIBRATION, RESULTS, ResultFolder
+from nnunet_diffusion_ensemble.benchmark.results import (
+    CALIBRATION,
+    INSTANCES,
+    PREDICTED_DICE,
+    RESULTS,
+    VOLUMES,
+    ResultFolder,
+)
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
@@ -54,6 +62,12 @@ def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
     with alone_in(output.folder, wait=True):
         _join(output.results_file, [pair.folder / RESULTS for pair in pairs])
         _join(output.calibration_file, [pair.folder / CALIBRATION for pair in pairs])
+        _join(output.volumes_file, [pair.folder / VOLUMES for pair in pairs])
+        _join(output.instances_file, [pair.folder / INSTANCES for pair in pairs])
+        if spec.subgroups:
+            with whole_file(output.subgroups_file) as temporary:
+                members_table(checked.members).to_csv(temporary, index=False)
+        _join(output.predicted_dice_file, [pair.folder / PREDICTED_DICE for pair in pairs])
         write_problems(output.problems_file, problems)
         write_spec(spec, output.spec_file)
     return output

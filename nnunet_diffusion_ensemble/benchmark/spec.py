@@ -1,18 +1,31 @@
 """The specification of a benchmark: which models, on which domains, in which metrics."""
 
+import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, model_validator
+from typing_extensions import Self
 
+from nnunet_diffusion_ensemble.benchmark.groups import (
+    QUARTILES,
+    WORDS_OF_GROUPING,
+    WORDS_OF_MIX,
+    Edges,
+    Grouping,
+    bin_names,
+)
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
-from nnunet_diffusion_ensemble.evaluation.settings import MetricNames, Unit
+from nnunet_diffusion_ensemble.evaluation.settings import MetricNames, Overlap, Unit
 from nnunet_diffusion_ensemble.system.allowed import WORDS
+from nnunet_diffusion_ensemble.system.mistakes import contradictions
 from nnunet_diffusion_ensemble.system.settings import Count, Folds, Listed, Once, Positive, Settings, Share
 
 LONGEST_NAME = 100
+MIX_TOLERANCE = 1e-3  # of thirds with three decimals
 SEEDS, FOLDS = "seeds", "folds"  # `folds: [0, 1]` of a model is read as `seeds: {0: [0, 1]}`
 BASE = "base"  # in the context of validation: the folder that relative paths start from
 
@@ -60,6 +73,7 @@ class ModelSpec(_Part):
         seeds: independent trainings. For each seed the folds whose predictions are averaged, usually one.
         labelled_cases: how many labelled cases each training had, where that is what is studied.
         checkpoint: file in the folder of each fold.
+        calibrated: predict with what `nnunet-diffusion calibrate` found, probabilities and Dice, for each seed its own.
     """
 
     other_keys = (FOLDS,)
@@ -71,6 +85,7 @@ class ModelSpec(_Part):
     )
     labelled_cases: Count | None = None
     checkpoint: Name = "checkpoint_final.pth"
+    calibrated: bool = False
 
     @property
     def key(self) -> str:
@@ -92,6 +107,7 @@ class DomainSpec(_Part):
         images: folder, in nnU-Net's naming (`CASE_0000.png`).
         references: folder of the label maps (`CASE.png`), with the values of the models' dataset.json.
         patients: table (CSV) with columns `case` and `patient`, where a patient has several cases.
+        metadata: table (CSV) with a column `case` and those that `subgroups` names.
         cases: names of those to test, where the folders hold others as well.
     """
 
@@ -100,6 +116,7 @@ class DomainSpec(_Part):
     images: AbsolutePath
     references: AbsolutePath
     patients: AbsolutePath | None = None
+    metadata: AbsolutePath | None = None
     cases: Annotated[Listed[str], Field(min_length=1), Once] | None = None
 
     @property
@@ -135,6 +152,11 @@ class BenchmarkSpec(_Part):
         models: at least one.
         domains: at least one.
         metrics: names, see `METRICS`.
+        subgroups: how cases are grouped by columns of the domains' metadata.
+        target_mix: shares of the groups in the patients that a model is meant for, by column.
+        instances: labels or regions whose connected components are matched, such as lesions.
+        match_iou: two instances match only if their intersection over union is larger.
+        lesion_sizes: edges between classes of sizes, in mm2, mm3 or pixels; none is quartiles.
         unit: of lengths: `mm`, by the spacing of the images, or `px` where spacing has no meaning.
         nsd_tolerance: of the normalised surface Dice, in that unit.
         timesteps: also evaluate the prediction of each timestep, of models that average over timesteps.
@@ -149,6 +171,11 @@ class BenchmarkSpec(_Part):
     models: Annotated[Listed[ModelSpec], Field(min_length=1), AfterValidator(_told_apart)]
     domains: Annotated[Listed[DomainSpec], Field(min_length=1), AfterValidator(_told_apart)]
     metrics: MetricNames = tuple(METRICS)
+    subgroups: dict[Name, Grouping] = Field({}, json_schema_extra={WORDS: WORDS_OF_GROUPING})
+    target_mix: dict[Name, dict[Name, Share]] = Field({}, json_schema_extra={WORDS: WORDS_OF_MIX})
+    instances: Annotated[Listed[Name], Once] = ()
+    match_iou: Overlap = 0.5
+    lesion_sizes: Edges | None = None
     unit: Unit = "mm"
     nsd_tolerance: Positive = 2.0
     timesteps: bool = True
@@ -157,3 +184,25 @@ class BenchmarkSpec(_Part):
     tile_step_size: Share = 0.5
     device: Literal["cpu", "cuda", "mps"] = Field(default_factory=_device)
     num_processes: Count = 2
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        contradictions(self._contradictions())
+        return self
+
+    def _contradictions(self) -> Iterator[tuple[str, str, Any]]:
+        if self.subgroups and all(domain.metadata is None for domain in self.domains):
+            yield "subgroups", "left out, or columns of a table that a domain names as metadata", dict(self.subgroups)
+        if "case" in self.subgroups:
+            yield "subgroups", "of other columns than case, which names the cases", dict(self.subgroups)
+        for column, shares in self.target_mix.items():
+            grouping = self.subgroups.get(column)
+            if grouping is None:
+                wanted = f"of columns that subgroups names ({', '.join(self.subgroups) or 'none'})"
+                yield "target_mix", wanted, self.target_mix
+            elif grouping == QUARTILES:
+                yield "target_mix", f"of groups that do not depend on the cases: give {column} edges", self.target_mix
+            elif not isinstance(grouping, str) and not set(shares) <= set(bin_names(grouping)):
+                yield "target_mix", f"of the groups of {column}, {', '.join(bin_names(grouping))}", self.target_mix
+            if not math.isclose(sum(shares.values()), 1, abs_tol=MIX_TOLERANCE):
+                yield "target_mix", f"shares of {column} that add up to 1", self.target_mix

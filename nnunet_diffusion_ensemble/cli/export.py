@@ -17,14 +17,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timestep", type=not_negative, help="instead, for nnUNetTrainer -pretrained_weights: the U-Net at it"
     )
+    parser.add_argument(
+        "--format",
+        choices=("nnssl",),
+        help="with --timestep, of volumes: a checkpoint of nnssl, for a later nnU-Net",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file and says how large it is."""
     from nnunet_diffusion_ensemble.api.denoiser import load_denoiser
 
-    load_denoiser(args.checkpoint, "cpu", args.trust).export(args.output, args.half, args.timestep)
+    load_denoiser(args.checkpoint, "cpu", args.trust).export(
+        args.output, args.half, args.timestep, for_nnssl=args.format == "nnssl"
+    )
     print(f"Wrote {args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
-    if args.timestep is not None:
+    if args.format == "nnssl":
+        print(f"Next, if nnU-Net has it: nnUNetv2_plan_like_dynamic -d ID -n NAME -pc {args.output} -pl PLANS")
+    elif args.timestep is not None:
         print(f"Next: nnUNetv2_train ID CONFIGURATION FOLD -p PLANS -pretrained_weights {args.output}")
     return 0

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from nnunet_diffusion_ensemble import __version__
 from nnunet_diffusion_ensemble.cli import (
+    app,
     benchmark,
+    calibrate,
     convert,
     demo,
     distil,
@@ -32,6 +34,7 @@ COMMANDS = {
     "plan": plan,
     "preprocess": preprocess,
     "train": train,
+    "calibrate": calibrate,
     "predict": predict,
     "sample": sample,
     "export": export,
@@ -41,6 +44,7 @@ COMMANDS = {
     "report": report,
     "few-label": few_label,
     "demo": demo,
+    "app": app,
     "doctor": doctor,
 }
 

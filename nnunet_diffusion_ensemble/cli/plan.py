@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments, add_no_verify
+from nnunet_diffusion_ensemble.cli.argument_types import DENOISER_HELP, add_dataset_arguments, add_no_verify, add_trust
 from nnunet_diffusion_ensemble.method.keys import Key, keys
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 
@@ -31,11 +31,13 @@ METHOD_OPTIONS = {
     "--epochs": "training.num_epochs",
     "--iterations": "training.num_iterations_per_epoch",
     "--learning-rate": "training.learning_rate",
+    "--augmentation": "training.augmentation",
     "--pretraining-epochs": "pretraining.num_epochs",
     "--pretraining-max-hours": "pretraining.max_hours",
     "--pretraining-iterations": "pretraining.num_iterations_per_epoch",
     "--pretraining-batch-size": "pretraining.batch_size",
     "--pretraining-learning-rate": "pretraining.learning_rate",
+    "--pretraining-augmentation": "pretraining.augmentation",
     "--loss-weighting": "pretraining.loss_weighting",
     "--min-snr-gamma": "pretraining.min_snr_gamma",
     "--precision": "pretraining.precision",
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--denoiser", help=f"plan for the use of a pretrained denoiser: {DENOISER_HELP}, or LIBRARY:PATH"
     )
+    add_trust(parser)
     _add_options(parser, METHOD_OPTIONS, {key.path: key for key in keys()})
 
 
@@ -87,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         args.unlabelled,
         args.denoiser,
         not args.no_verify,
+        args.trust,
     )
     print(f"\nPlanned. Next: nnunet-diffusion preprocess -d {args.dataset} -c CONFIGURATION -p {name}")
     return 0

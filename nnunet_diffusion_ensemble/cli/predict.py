@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nnunet_diffusion_ensemble.prediction.folder import CaseUncertainty
     from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
 from nnunet_diffusion_ensemble.cli.argument_types import fold
@@ -29,6 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--denoiser",
         help="measure the denoising error of this pretrained denoiser: checkpoint, or name of a shipped one",
+    )
+    parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="probabilities with the temperature that `nnunet-diffusion calibrate` found; segmentations stay",
+    )
+    parser.add_argument(
+        "--review-below",
+        type=float,
+        metavar="DICE",
+        help="mark cases whose Dice may lie below it, by the interval that `nnunet-diffusion calibrate` found",
     )
 
 
@@ -57,8 +69,11 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--segment-codes describes the segments of DICOM SEG: add --dicom, or leave it out.")
     settings, model = settings_of_arguments(args), model_folder(args)
     left_out = num_cases = 0
-    arguments = (args.i, args.o, model, settings, args.denoiser, args.continue_prediction, args.on_problem)
-    for case in predict_dicom(*arguments, codes=args.segment_codes) if args.dicom else predict(*arguments):
+    how = (args.denoiser, args.continue_prediction, args.on_problem, args.calibrated, args.review_below)
+    arguments = (args.i, args.o, model, settings, *how)
+    cases = predict_dicom(*arguments, codes=args.segment_codes) if args.dicom else predict(*arguments)
+    to_review = 0
+    for case in cases:
         if isinstance(case, LeftOut):
             print(f"{'Left out' if case.is_problem else 'Not looked at'}: {case}", flush=True)
             left_out += case.is_problem
@@ -66,11 +81,23 @@ def run(args: argparse.Namespace) -> int:
         num_cases += 1
         values = (("entropy", case.scores.entropy), ("denoising error", case.scores.denoising_error))
         known = ", ".join(f"{name} {value:.3f}" for name, value in values if value is not None)
+        known += _judged(case.scores)
+        to_review += bool(case.scores.review)
         print(f"{case.position}/{case.total} {case.scores.case}: {known if case.is_new else 'is there'}", flush=True)
     print(f"Wrote {args.o / TABLE}")
+    if args.review_below is not None:
+        print(f"To review: {to_review} of {num_cases} case(s), whose Dice may be below {args.review_below:g}")
     if left_out:
         print(f"Predicted {num_cases} case(s), left out {left_out}: see {args.o / SETTINGS}")
     return 0
+
+
+def _judged(scores: "CaseUncertainty") -> str:
+    """What a calibration says of a case, for the end of its line."""
+    review = ", to review" if scores.review else ""
+    if scores.predicted_dice is None:
+        return review
+    return f", Dice about {scores.predicted_dice:.3f} ({scores.lower:.3f} to {scores.upper:.3f}){review}"
 
 
 def settings_of_arguments(args: argparse.Namespace) -> "PredictionSettings":

@@ -98,8 +98,13 @@ def resize_image(pixels: np.ndarray, size_px: SizePx) -> np.ndarray:
     """Resize (height, width) or (height, width, 3) to `size_px`: linear, antialiased where it shrinks, same type."""
     if pixels.ndim == 3:
         return np.stack([resize_image(channel, size_px) for channel in np.moveaxis(pixels, -1, 0)], -1)
-    resized = Image.fromarray(pixels.astype(np.float32)).resize(size_px[::-1], Image.Resampling.BILINEAR)
-    return np.rint(np.asarray(resized)).astype(pixels.dtype)
+    return np.rint(resize_values(pixels, size_px)).astype(pixels.dtype)
+
+
+def resize_values(values: np.ndarray, size_px: SizePx) -> np.ndarray:
+    """Resize numbers (height, width) to `size_px` in float32: linear, antialiased where it shrinks."""
+    resized = Image.fromarray(values.astype(np.float32)).resize(size_px[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(resized)
 
 
 def resize_mask(mask: np.ndarray, size_px: SizePx) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from tqdm import tqdm
 
-from nnunet_diffusion_ensemble.images.labels import allowed_values, pair_problem, value_problem
+from nnunet_diffusion_ensemble.images.labels import SHOWN_VALUES, allowed_values, pair_problem, value_problem
 from nnunet_diffusion_ensemble.images.reading import (
     ImageError,
     choose_reader,
@@ -188,7 +188,9 @@ def _label_problems(
         yield "labelsTr: all label maps are empty: none holds anything but background, so there is nothing to learn"
     missing = [value for value in allowed_values(dataset_json) if value not in {0, ignore, *found}]
     if found and missing:
-        logger.warning("No label map holds the value(s) %s of dataset.json.", ", ".join(map(str, missing)))
+        more = f" and {len(missing) - SHOWN_VALUES} more" if len(missing) > SHOWN_VALUES else ""
+        shown = ", ".join(map(str, missing[:SHOWN_VALUES]))
+        logger.warning("No label map holds the value(s) %s%s of dataset.json.", shown, more)
 
 
 # What was right before

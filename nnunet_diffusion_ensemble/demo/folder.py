@@ -61,7 +61,7 @@ def own_variables(folder: Path) -> dict[str, str]:
         **{name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")},
         EXTERNAL_VARIABLE: str(EXTERNAL_FOLDER),
         "nnUNet_n_proc_DA": "1",
-        "nnUNet_def_n_proc": "2",
+        "nnUNet_def_n_proc": "1",
         "nnUNet_compile": "f",
         "OMP_WAIT_POLICY": "passive",
     }

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.folding import folded_weights
+from nnunet_diffusion_ensemble.denoiser.nnssl import nnssl_description
 from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
@@ -39,7 +40,9 @@ def export_denoiser(denoiser: PretrainedDenoiser, output: Path, half: bool = Fal
     _write(output, denoiser, weights, TRAINER_NAME, DENOISER)
 
 
-def export_folded(denoiser: PretrainedDenoiser, output: Path, timestep: int, half: bool = False) -> None:
+def export_folded(
+    denoiser: PretrainedDenoiser, output: Path, timestep: int, half: bool = False, for_nnssl: bool = False
+) -> None:
     """Writes a denoiser at one timestep as weights for nnU-Net's own trainers and their `-pretrained_weights`.
 
     Args:
@@ -47,19 +50,21 @@ def export_folded(denoiser: PretrainedDenoiser, output: Path, timestep: int, hal
         output: file to write, whole or not at all.
         timestep: from 0 to the length of the diffusion process less one.
         half: store in float16, half the size; nnU-Net uses them in float32 all the same.
+        for_nnssl: add what nnU-Net's readers of nnssl's checkpoints ask for.
 
     Raises:
-        ValueError: as `export_denoiser`, and where `folded_weights` cannot fold the denoiser.
+        ValueError: as `export_denoiser`, and where `folded_weights` or `nnssl_description` cannot do it.
         FileNotFoundError: the folder of `output` is missing.
     """
     if output.suffix == SAFETENSORS:
         name = output.with_suffix(".pth").name
         raise ValueError(f"nnU-Net's -pretrained_weights reads no {SAFETENSORS}: name {name} instead.")
     _check_output(output, denoiser.file)
+    description = nnssl_description(denoiser) if for_nnssl else {}
     weights = folded_weights(denoiser.module(), timestep)
     if half:
         weights = _in_half(weights, [name for name, value in weights.items() if value.is_floating_point()])
-    _write(output, denoiser, weights, FOLDED, None)
+    _write(output, denoiser, weights, FOLDED, None, description)
 
 
 def _check_output(output: Path, checkpoint_file: Path) -> None:
@@ -69,13 +74,19 @@ def _check_output(output: Path, checkpoint_file: Path) -> None:
 
 
 def _write(
-    output: Path, denoiser: PretrainedDenoiser, weights: Mapping[str, Tensor], trainer_name: str, pretrains: str | None
+    output: Path,
+    denoiser: PretrainedDenoiser,
+    weights: Mapping[str, Tensor],
+    trainer_name: str,
+    pretrains: str | None,
+    description: Mapping[str, Any] | None = None,
 ) -> None:
     checkpoint = {
         "network_weights": weights,
         "init_args": {"plans": _plans(denoiser), "configuration": denoiser.configuration_name},
         "trainer_name": trainer_name,
         PRETRAINS: pretrains,
+        **(description or {}),
     }
     with alone_at(output):
         write_checkpoint(checkpoint, output)

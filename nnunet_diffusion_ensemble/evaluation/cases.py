@@ -14,11 +14,13 @@ from nnunetv2.evaluation.evaluate_predictions import region_or_label_to_mask
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_diffusion_ensemble.evaluation.calibration import Probabilities, Reliability
+from nnunet_diffusion_ensemble.evaluation.instances import find_candidates, instance_rows, match_instances
 from nnunet_diffusion_ensemble.evaluation.labels import EvaluatedLabel, evaluated_labels, ignore_label
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS, overlap
 from nnunet_diffusion_ensemble.evaluation.overlap import Counts, count_pixels
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.surface import compare_surfaces
+from nnunet_diffusion_ensemble.evaluation.volumes import Volumes
 from nnunet_diffusion_ensemble.images.geometry import difference
 from nnunet_diffusion_ensemble.images.maps import read_map
 from nnunet_diffusion_ensemble.images.reading import ImageError, read_segmentation
@@ -50,6 +52,8 @@ class EvaluatedCase:
         prediction_file: the model's segmentation.
         scores: of the model's prediction label by label, then Dice of each timestep.
         counts: pixels by label or region, for nnU-Net's summary.json.
+        volumes: by name of the label; none where every pixel is ignored.
+        instances: rows of instances.csv by name of the label, of those that are declared as such.
         reliability: sums for calibration curves by name of the label; only with metrics of calibration.
     """
 
@@ -59,6 +63,8 @@ class EvaluatedCase:
     scores: tuple[Score, ...]
     counts: Mapping[int | tuple[int, ...], Counts]
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    volumes: Mapping[str, Volumes] = field(default_factory=dict)
+    instances: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,20 +159,28 @@ class _Evaluator:
                 f"{self._segmentation_file(case)} has {differs.format(other=f'its reference {reference_file}')}. "
                 "Their voxels do not lie in one place; correct the one that is wrong."
             )
-        scores, counts, sums = [], {}, {}
+        scores, counts, sums, volumes, instances = [], {}, {}, {}, {}
         for label in self.labels:
             mask, predicted = (region_or_label_to_mask(image, label.value) for image in (reference, segmentation))
             counts[label.value] = count_pixels(mask, predicted, ignored)
+            if counts[label.value].total:
+                volumes[label.name] = Volumes.of(counts[label.value], spacing)
             values = {name: overlap(name, counts[label.value]) for name in self.settings.of_kind("overlap")}
             if self._needs("surface"):
                 values |= self._surface(mask, predicted, ignored, spacing)
             if self._needs("calibration"):
                 of_label, sums[label.name] = self._calibration(case, label, mask, ignored)
                 values |= of_label
-            scores += [Score(case, None, label.name, name, values[name]) for name in self.settings.metrics]
+            if label.name in self.settings.instances:
+                of_label, instances[label.name] = self._instances(case, label, mask, predicted, ignored, spacing)
+                values |= of_label
+            names = [name for name in self.settings.metrics if name in values]
+            scores += [Score(case, None, label.name, name, values[name]) for name in names]
         for timestep in self.timesteps:
             scores += self._timestep(case, timestep, reference, ignored)
-        return EvaluatedCase(case, reference_file, self._segmentation_file(case), tuple(scores), counts, sums)
+        return EvaluatedCase(
+            case, reference_file, self._segmentation_file(case), tuple(scores), counts, sums, volumes, instances
+        )
 
     def _needs(self, kind: str) -> bool:
         return bool(self.settings.of_kind(kind))
@@ -193,6 +207,29 @@ class _Evaluator:
             found = Probabilities.of(probability, reference)
             values = {name: METRICS[name].compute(found) for name in self.settings.of_kind("calibration")}
             return values, found.reliability
+
+    def _instances(
+        self,
+        case: str,
+        label: EvaluatedLabel,
+        reference: np.ndarray,
+        prediction: np.ndarray,
+        ignored: np.ndarray | None,
+        spacing: Sequence[float],
+    ) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        names = self.settings.of_kind("instances")
+        if ignored is not None:
+            if ignored.all():
+                return dict.fromkeys(names, math.nan), []
+            reference, prediction = reference & ~ignored, prediction & ~ignored
+        found, candidates = match_instances(reference, prediction, self.settings.match_iou), None
+        if self._needs("calibration"):  # which makes sure that there are probabilities
+            file = self._probability_file(case, label)
+            with _readable(file):
+                probability = _without_single_slice(read_map(file, type(self.reader_writer).__name__))
+                candidates = find_candidates(reference, probability if ignored is None else probability * ~ignored)
+        rows = list(instance_rows(found, candidates, math.prod(spacing), len(spacing)))
+        return {name: METRICS[name].compute(found) for name in names}, rows
 
     def _timestep(self, case: str, timestep: int, reference: np.ndarray, ignored: np.ndarray | None) -> Iterator[Score]:
         segmentation, _ = self._read(self._timestep_file(case, timestep), like=reference)

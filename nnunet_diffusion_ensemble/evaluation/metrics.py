@@ -6,6 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nnunet_diffusion_ensemble.evaluation.calibration import brier_score, ece
+from nnunet_diffusion_ensemble.evaluation.instances import (
+    detection_precision,
+    detection_recall,
+    num_false_positives,
+    panoptic_quality,
+    recognition_quality,
+    segmentation_quality,
+)
 from nnunet_diffusion_ensemble.evaluation.overlap import Counts, dice, iou, precision, recall, volume_error
 from nnunet_diffusion_ensemble.evaluation.surface import assd, hd95, nsd
 
@@ -18,8 +26,8 @@ class Metric:
         name: as in `results.csv` and in the specification.
         title: for readers.
         higher_is_better: its direction.
-        kind: what `compute` gets: `overlap` (`Counts`), `surface` (`Surfaces`) or `calibration` (`Probabilities`, which
-            must have been predicted).
+        kind: what `compute` gets: `overlap` (`Counts`), `surface` (`Surfaces`), `calibration` (`Probabilities`, which
+            must have been predicted) or `instances` (`Instances`, of the labels that are declared as such).
         compute: the value; NaN where it is undefined.
         values: what they are: a share lies between 0 and 1, a length is in mm or px, a ratio has no upper end.
     """
@@ -27,7 +35,7 @@ class Metric:
     name: str
     title: str
     higher_is_better: bool
-    kind: Literal["overlap", "surface", "calibration"]
+    kind: Literal["overlap", "surface", "calibration", "instances"]
     compute: Callable[[Any], float]
     values: Literal["share", "length", "ratio"] = "share"
 
@@ -48,6 +56,12 @@ _ALL = (
     Metric("NSD", "Normalised surface Dice", True, "surface", nsd),
     Metric("ECE", "Expected calibration error", False, "calibration", ece),
     Metric("Brier", "Brier score", False, "calibration", brier_score),
+    Metric("lesion_precision", "Precision of detection", True, "instances", detection_precision),
+    Metric("lesion_recall", "Recall of detection", True, "instances", detection_recall),
+    Metric("RQ", "Recognition quality (F1 of detection)", True, "instances", recognition_quality),
+    Metric("SQ", "Segmentation quality", True, "instances", segmentation_quality),
+    Metric("PQ", "Panoptic quality", True, "instances", panoptic_quality),
+    Metric("false_positives", "False positives a case", False, "instances", num_false_positives, "ratio"),
 )
 METRICS = {metric.name: metric for metric in _ALL}
 

@@ -1,7 +1,9 @@
 """Overlap of two masks from counts of pixels; what an empty mask gives follows Metrics Reloaded."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
@@ -56,6 +58,12 @@ def check_masks(*masks: np.ndarray) -> None:
 def dice(counts: Counts) -> float:
     """2 TP / (2 TP + FP + FN); 1 if both masks are empty."""
     return _ratio(2 * counts.tp, counts.predicted + counts.reference, if_both_empty=1.0)
+
+
+def mean_dice(of_labels: Iterable[Counts]) -> float:
+    """Dice of a case, mean over its labels or regions; NaN if every pixel was ignored."""
+    values = [dice(counts) for counts in of_labels if counts.total]
+    return fmean(values) if values else math.nan
 
 
 def iou(counts: Counts) -> float:

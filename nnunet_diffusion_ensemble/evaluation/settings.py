@@ -16,6 +16,7 @@ def _known_metric(name: str) -> str:
 
 
 MetricNames = Annotated[Listed[Annotated[str, AfterValidator(_known_metric)]], Field(min_length=1), Once]
+Overlap = Annotated[float, Field(ge=0, lt=1)]
 Unit = Literal["mm", "px"]
 
 
@@ -26,6 +27,8 @@ class EvaluationSettings(Settings):
     unit: Unit = "mm"
     nsd_tolerance: Positive = 2.0
     timesteps: bool = True
+    instances: Listed[str] = ()
+    match_iou: Overlap = 0.5
     num_processes: Count = 2
 
     def of_kind(self, kind: str) -> list[str]:

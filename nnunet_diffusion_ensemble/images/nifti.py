@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 
 PART = 2**20  # bytes at a time
+SPACINGS_DIFFER = 0.01  # relative; tools round, and some store the sform alone in full
 HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by the size that they begin with
 NOT_FINITE = "holds NaN or infinite values in {count} voxel(s): repair it, or give these voxels a value"
 
@@ -45,6 +46,8 @@ def _stream_problem(stream: Any) -> str:
         return f"cannot be read (its header has the size {' x '.join(map(str, shape)) or 'of nothing'})"
     if wrong := _wrong_spacings(header, shape):
         return f"has a spacing of {wrong} mm; each must be above 0"
+    if problem := _ambiguous(header):
+        return problem
     dtype = header.get_data_dtype()
     wanted = math.prod(shape) * dtype.itemsize
     offset = max(int(header["vox_offset"]), header.sizeof_hdr + 4)  # some writers leave it 0
@@ -61,6 +64,35 @@ def _header(start: bytes) -> nibabel.Nifti1Header | None:
             if len(start) >= size and int.from_bytes(start[:4], "little" if order == "<" else "big") == size:
                 return kind(start[:size], endianness=order, check=False)
     return None
+
+
+def _ambiguous(header: nibabel.Nifti1Header) -> str:
+    """What readers take for different things without a word."""
+    magic = bytes(header["magic"]).rstrip(b"\0")
+    if magic[:3] in (b"ni1", b"ni2"):
+        return "has the header of a pair: its voxels lie in another file (.img); convert both to one NIfTI file"
+    if magic[:3] not in (b"n+1", b"n+2"):
+        return "is in the Analyze format, which does not know left from right; convert it to NIfTI from its source"
+    if header.get_data_dtype().kind == "c":
+        return "holds complex numbers, of which readers drop a part; store the magnitude, or what is meant"
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if math.isinf(slope) or (slope and math.isfinite(slope) and not math.isfinite(intercept)):
+        return f"has the scaling {slope:g} x + {intercept:g} of its values, which cannot be"
+    return _two_spacings(header)
+
+
+def _two_spacings(header: nibabel.Nifti1Header) -> str:
+    """ITK reads the spacing from pixdim, nibabel from the sform."""
+    if int(header["sform_code"]) <= 0 or int(header["dim"][0]) < 3:
+        return ""
+    extended = np.asarray(header["dim"][1:4]) > 1  # along an axis of one voxel, any spacing will do
+    pixdim = np.asarray(header["pixdim"][1:4], np.float64)[extended]
+    rows = [header["srow_x"][:3], header["srow_y"][:3], header["srow_z"][:3]]
+    lengths = np.linalg.norm(np.asarray(rows, np.float64), axis=0)[extended]
+    if np.allclose(lengths, pixdim, rtol=SPACINGS_DIFFER, atol=0) or not np.isfinite(lengths).all():
+        return ""
+    sizes = [" x ".join(f"{mm:g}" for mm in values) for values in (pixdim, lengths)]
+    return f"has two spacings, {sizes[0]} mm in pixdim and {sizes[1]} mm in its sform: correct the wrong one"
 
 
 def _wrong_spacings(header: nibabel.Nifti1Header, shape: list[int]) -> str:

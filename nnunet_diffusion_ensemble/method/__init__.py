@@ -1,7 +1,8 @@
 """Settings of the method: what the planner writes into the plans and the trainers and the network read from there.
 
 They stand under the key `diffusion` of each configuration of the plans. Nothing of the method is hidden elsewhere. A
-setting is one field of its model, which also makes the messages, the help of `plan` and the table in docs/plans.md.
+setting is one field of its model, which also makes the messages, the help of `plan` and the table in
+docs/reference/plans.md.
 """
 
 from nnunet_diffusion_ensemble.method.denoiser import FROM_CHECKPOINT, PLANS_KEY, DenoiserSettings, LibrarySettings

@@ -102,5 +102,6 @@ class TrainingSettings(Settings):
     )
     augmentation: AugmentationName = Field(
         "nnunet",
-        description="`nnunet`, or `shift`: translation, unequal scaling and changed intensities in every image",
+        description="`nnunet`, or `shift`: translation, unequal scaling and changed intensities in every image. The "
+        "planner chooses `shift`",
     )

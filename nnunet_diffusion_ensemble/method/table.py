@@ -1,6 +1,6 @@
-"""The table of all keys in docs/plans.md, made from the settings themselves.
+"""The table of all keys in docs/reference/plans.md, made from the settings themselves.
 
-`python -m nnunet_diffusion_ensemble.method.table docs/plans.md` writes it anew.
+`python -m nnunet_diffusion_ensemble.method.table docs/reference/plans.md` writes it anew.
 """
 
 import sys

@@ -84,7 +84,10 @@ class DiffusionMethod(Settings):
         Raises:
             ValueError: if the plans were not made by our planner, or settings are not allowed or contradict each other.
         """
-        dimension = len(configuration["patch_size"]) if "patch_size" in configuration else None
+        patch_size = configuration.get("patch_size", ())
+        if not isinstance(patch_size, list | tuple):
+            raise ValueError(f"patch_size must be a list of whole numbers, one for each axis; got {patch_size!r}.")
+        dimension = len(patch_size) or None
         return cls.read(settings_in(configuration), dimension=dimension)
 
     def to_plans(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def read_dataset_json(raw_dataset_folder: Path) -> dict[str, Any]:
         ValueError: it is not JSON, or lacks what no data set can do without.
     """
     file = raw_dataset_folder / "dataset.json"
-    content = read_object(file, EXAMPLE)
+    content = read_object(file, "" if file.is_file() else EXAMPLE)
     missing = [] if content.get("channel_names") or content.get("modality") else ["channel_names"]
     missing += [] if content.get("file_ending") else ["file_ending"]
     if missing:

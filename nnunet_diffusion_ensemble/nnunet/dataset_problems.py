@@ -19,7 +19,7 @@ def json_problems(dataset_json: Mapping[str, Any], needs_labels: bool = True) ->
         dataset_json: content of a file that has channel names and `file_ending`.
         needs_labels: otherwise labels and their number are not looked at.
     """
-    found = [*_ending_problems(dataset_json), *_channel_problems(dataset_json)]
+    found = [*_ending_problems(dataset_json), *_channel_problems(dataset_json), *_case_problems(dataset_json)]
     return found + ([*_label_problems(dataset_json), *_number_problems(dataset_json)] if needs_labels else [])
 
 
@@ -108,6 +108,19 @@ def _region_problems(labels: Mapping[str, Any], order: Any) -> Iterator[str]:
             f"regions_class_order lists a value for each of the {len(regions)} regions ({', '.join(regions)}); "
             f"got {order!r}"
         )
+
+
+def _case_problems(dataset_json: Mapping[str, Any]) -> Iterator[str]:
+    """Of the entry that may list the files of cases."""
+    cases = dataset_json.get("dataset", {})
+    example = 'from case to files, {"CASE": {"images": ["imagesTr/CASE_0000.png"], "label": "labelsTr/CASE.png"}}'
+    if not isinstance(cases, dict):
+        yield f"dataset goes {example}; got {type(cases).__name__}"
+        return
+    for case, files in cases.items():
+        images, label = (files.get("images"), files.get("label")) if isinstance(files, dict) else (None, None)
+        if not isinstance(images, list) or not images or not all(isinstance(name, str) for name in (*images, label)):
+            yield f"dataset goes {example}; got {case}: {files!r}"
 
 
 def _number_problems(dataset_json: Mapping[str, Any]) -> Iterator[str]:

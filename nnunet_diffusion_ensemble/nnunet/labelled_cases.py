@@ -81,6 +81,10 @@ def _named_cases(raw_dataset_folder: Path, dataset_json: Mapping[str, Any]) -> t
         for path in others
         if looks_like_image(path)
     ]
+    problems += [
+        f"{IMAGES}/{path.name} is hidden, but nnU-Net takes it for a case: delete it (macOS leaves such files)"
+        for path in sorted((raw_dataset_folder / IMAGES).glob(f".*{ending}"))
+    ]
     counts = {1, number_of_channels(dict(dataset_json))}  # one RGB file may hold all channels
     cases = []
     for name, files in images.items():

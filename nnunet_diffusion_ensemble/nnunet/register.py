@@ -13,6 +13,7 @@ from string import Template
 from typing import Literal
 
 from nnunet_diffusion_ensemble.system.atomic import whole_file
+from nnunet_diffusion_ensemble.system.guard import alone_at
 
 PUBLISHED_TRAINERS = (
     *("TEDMTrainer", "LEDMTrainer", "LEDMeTrainer", "PDDMTrainer", "SingleTimestepTrainer"),
@@ -130,34 +131,52 @@ def register(nnunetv2_folder: Path | None = None) -> list[Path]:
     Raises:
         FileExistsError: A file that we did not write has the name of a shim.
         PermissionError: nnU-Net's folder is read-only; the message says what to do instead.
+        AtWorkError: another process is at it.
     """
-    return _replace_shims(shim_states(nnunetv2_folder), [shim.content() for shim in SHIMS])
+    return _replace_shims(nnunetv2_folder, [shim.content() for shim in SHIMS])
 
 
 def unregister(nnunetv2_folder: Path | None = None) -> list[Path]:
     """Remove both shims, or neither; return the paths of those that were there. Raises as `register` does."""
-    return _replace_shims(shim_states(nnunetv2_folder), [None for _ in SHIMS])
+    return _replace_shims(nnunetv2_folder, [None for _ in SHIMS])
 
 
-def _replace_shims(found: list[ShimStatus], contents: list[bytes] | list[None]) -> list[Path]:
+def _replace_shims(nnunetv2_folder: Path | None, contents: list[bytes] | list[None]) -> list[Path]:
     """Give each shim its content (None: no file); put all back if one cannot be changed. Return those concerned."""
+    found = shim_states(nnunetv2_folder)
+    _refuse_foreign(found)
+    if all(_content(status) == content for status, content in zip(found, contents, strict=True)):
+        return [status.path for status in found if status.state != "missing"]  # also where nothing can be written
+    try:
+        with alone_at(found[0].path):  # stands for both
+            return _replace_one_by_one(shim_states(nnunetv2_folder), contents)
+    except OSError as error:
+        if isinstance(error, PermissionError) or error.errno == EROFS:
+            raise PermissionError(_without_shims(error)) from error
+        raise
+
+
+def _content(status: ShimStatus) -> bytes | None:
+    return status.path.read_bytes() if status.path.is_file() else None
+
+
+def _refuse_foreign(found: list[ShimStatus]) -> None:
     for status in found:
         if status.state == "foreign":
             raise FileExistsError(
                 f"{status.path} was not written by nnunet-diffusion, so nothing was changed. Move it away and rerun."
             )
-    before = {status.path: None if status.state == "missing" else status.path.read_bytes() for status in found}
+
+
+def _replace_one_by_one(found: list[ShimStatus], contents: list[bytes] | list[None]) -> list[Path]:
+    _refuse_foreign(found)
+    before = {status.path: _content(status) for status in found}
     after = dict(zip(before, contents, strict=True))
-    try:
-        with ExitStack() as restore:
-            for path in before:
-                restore.callback(_put, path, before[path])
-                _put(path, after[path])
-            restore.pop_all()
-    except OSError as error:
-        if isinstance(error, PermissionError) or error.errno == EROFS:
-            raise PermissionError(_without_shims(error)) from error
-        raise
+    with ExitStack() as restore:
+        for path in before:
+            restore.callback(_put, path, before[path])
+            _put(path, after[path])
+        restore.pop_all()
     importlib.invalidate_caches()
     return [path for path in before if (before[path], after[path]) != (None, None)]
 

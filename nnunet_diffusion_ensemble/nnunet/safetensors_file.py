@@ -18,7 +18,11 @@ def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
 
     Of tensors that a state dict has under several names one is stored; the metadata has the other names, and the
     checksum of the stored values, which the format itself lacks.
+
+    Raises:
+        OSError: the library could not write.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     first: dict[tuple[int, tuple[int, ...]], str] = {}
@@ -33,7 +37,10 @@ def write_safetensors(checkpoint: Mapping[str, Any], file: Path) -> None:
             stored[name] = value.detach().cpu().clone().contiguous()
     others = {name: value for name, value in checkpoint.items() if name != "network_weights"}
     described = {"checkpoint": others, "same": same, "sha256": _checksum(stored)}
-    save_file(stored, file, {"format": "pt", KEY: json.dumps(described)})
+    try:
+        save_file(stored, file, {"format": "pt", KEY: json.dumps(described)})
+    except SafetensorError as error:  # no kind of OSError, also for want of room
+        raise OSError(f"{file} could not be written ({error}).") from error
 
 
 def read_safetensors(file: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from nnunetv2.configuration import ANISO_THRESHOLD
 
+from nnunet_diffusion_ensemble.denoiser.export import export_denoiser
 from nnunet_diffusion_ensemble.denoiser.pretrained import PretrainedDenoiser
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
@@ -20,6 +21,12 @@ NOT_YOURS_TO_CHOOSE = ("denoiser.", "pretrained_checkpoint")
 DECIDED_BY_ANY = ("base_features", "blocks_per_stage")
 DECIDED = (*DECIDED_BY_ANY, "target_spacing")
 
+NEEDED_PLANS = (
+    *("image_reader_writer", "transpose_forward", "transpose_backward"),
+    "foreground_intensity_properties_per_channel",
+)
+NEEDED_CONFIGURATION = ("spacing", "median_image_size_in_voxels", "normalization_schemes", "use_mask_for_norm")
+
 Value = TypeVar("Value")
 logger = logging.getLogger(__name__)
 
@@ -31,6 +38,17 @@ def refuse_contradictions(options: PlanningOptions, decided: Sequence[str] = DEC
     if chosen:
         raise ValueError(
             f"With --denoiser, these come from the denoiser and cannot be chosen: {', '.join(chosen)}. Leave them out."
+        )
+
+
+def refuse_incomplete(denoiser: PretrainedDenoiser) -> None:
+    """Raises ValueError if its plans lack what tells how its images were preprocessed."""
+    missing = [key for key in NEEDED_PLANS if key not in denoiser.plans]
+    missing += [key for key in NEEDED_CONFIGURATION if key not in denoiser.configuration]
+    if missing:
+        raise ValueError(
+            f"The plans in {denoiser.file} lack {', '.join(missing)}, so nobody knows how its images were "
+            "preprocessed. Name a checkpoint that nnU-Net wrote in training, or an export of one."
         )
 
 
@@ -55,14 +73,15 @@ class DenoiserPlanner(SingleConfigurationPlanner):
 
     From the denoiser: topology, patch size, spacing in mm, order of axes, normalisation (of CT with its numbers), input
     scaling, diffusion process, mirroring. From the data set: labels, channels, and the batch size by nnU-Net's rule.
+    With `copies`, saving the plans writes the denoiser beside them, without any code that was in its file.
 
     Raises:
         ValueError: at construction or in planning, if the data set cannot be shown to the denoiser so.
     """
 
-    def __init__(self, *args: Any, denoiser: PretrainedDenoiser, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, denoiser: PretrainedDenoiser, copies: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, dimension=len(denoiser.patch_size), **kwargs)
-        self.denoiser = denoiser
+        self.denoiser, self.copies = denoiser, copies
         self.both_in_mm = self._both_in_mm()
         self.own_normalisation = super().determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         self.channels = number_of_channels(self.dataset_json)
@@ -131,10 +150,15 @@ class DenoiserPlanner(SingleConfigurationPlanner):
     def default_options(self) -> dict[str, Any]:
         return {
             "mirror_axes": self.denoiser.configuration[PLANS_KEY].get("mirror_axes"),
-            "pretrained_checkpoint": self.source,
+            "pretrained_checkpoint": str(self.denoiser_beside_plans) if self.copies else self.source,
         }
 
     # ---- preprocessed data and plans
+
+    def save_plans(self, plans: dict) -> None:
+        if self.copies:
+            export_denoiser(self.denoiser, self.denoiser_beside_plans)
+        super().save_plans(plans)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         """nnU-Net's own preprocessed data is shared if it is the same."""

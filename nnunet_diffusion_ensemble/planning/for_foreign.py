@@ -1,7 +1,6 @@
 """Plans for a labelled data set that is to use a denoiser of another library."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,14 +51,10 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
         return self.foreign.for_images(*zip(*scalings, strict=True))
 
     def default_options(self) -> dict[str, Any]:
-        return {"pretrained_checkpoint": str(self._checkpoint_file)}
-
-    @property
-    def _checkpoint_file(self) -> Path:
-        return self.preprocessed_folder.absolute() / f"{self.plans_identifier}_denoiser.pth"
+        return {"pretrained_checkpoint": str(self.denoiser_beside_plans)}
 
     def save_plans(self, plans: dict) -> None:
         configuration = {"configurations": {self.name: plans["configurations"][self.name]}}
         adapted = self._adapted(plans["configurations"][self.name]["normalization_schemes"])
-        adapted.save_checkpoint(self._checkpoint_file, {**plans, **configuration}, self.name)
+        adapted.save_checkpoint(self.denoiser_beside_plans, {**plans, **configuration}, self.name)
         super().save_plans(plans)

@@ -46,6 +46,7 @@ def plan(
     unlabelled: bool = False,
     denoiser: str | None = None,
     verify: bool = True,
+    trust: bool = False,
 ) -> str:
     """Extracts the fingerprint where it is missing and writes the plans.
 
@@ -59,6 +60,8 @@ def plan(
         denoiser: plan for this pretrained denoiser: a checkpoint, the name of a shipped one, or `LIBRARY:PATH` for
             one of another library.
         verify: read every image first, and refuse what is wrong with the data set.
+        trust: run code of the denoiser's file if it cannot be read without. The plans name a copy without code, which
+            is written beside them.
 
     Returns:
         the name of the plans.
@@ -71,7 +74,7 @@ def plan(
     planner: Planner = UnlabelledPlanner if unlabelled else DiffusionEnsemblePlanner
     process, dimension = DenoiserSettings(), 2  # 2d is always planned
     if denoiser is not None:
-        planner, process, dimension = _denoiser_planner(denoiser, options, unlabelled)
+        planner, process, dimension = _denoiser_planner(denoiser, options, unlabelled, trust)
     options.check_method(process, dimension)
     folder = Path(nnUNet_raw) / maybe_convert_to_dataset_name(dataset_id)
     dataset_json = read_dataset_json(folder)
@@ -105,7 +108,7 @@ def plan(
 
 
 def _denoiser_planner(
-    denoiser: str, options: PlanningOptions, unlabelled: bool
+    denoiser: str, options: PlanningOptions, unlabelled: bool, trust: bool
 ) -> tuple[Planner, DenoiserSettings, int]:
     """The planner for a pretrained denoiser, its diffusion process and its dimension."""
     if unlabelled:
@@ -113,7 +116,12 @@ def _denoiser_planner(
             "--unlabelled plans for the pretraining of a denoiser, --denoiser for the use of one: give one of the two."
         )
     # Imported here since they bring in MONAI, which takes seconds.
-    from nnunet_diffusion_ensemble.planning.for_denoiser import DECIDED_BY_ANY, DenoiserPlanner, refuse_contradictions
+    from nnunet_diffusion_ensemble.planning.for_denoiser import (
+        DECIDED_BY_ANY,
+        DenoiserPlanner,
+        refuse_contradictions,
+        refuse_incomplete,
+    )
 
     if names_library(denoiser):
         from nnunet_diffusion_ensemble.denoiser.foreign.denoiser import read_foreign
@@ -125,9 +133,10 @@ def _denoiser_planner(
     from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 
     refuse_contradictions(options)
-    pretrained = read_pretrained(denoiser_file(denoiser))
+    pretrained = read_pretrained(denoiser_file(denoiser), trust)
     pretrained.refuse_untrained()
-    planner = partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser))
+    refuse_incomplete(pretrained)
+    planner = partial(DenoiserPlanner, denoiser=pretrained, source=source_for_plans(denoiser), copies=trust)
     return planner, pretrained.settings, len(pretrained.patch_size)
 
 

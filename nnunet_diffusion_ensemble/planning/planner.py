@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     ResEncUNetPlanner,
@@ -85,7 +86,8 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
                 f"The GPU memory target is too low for patches of {SMALLEST_PATCH} pixels along an axis. Raise it "
                 "(nnU-Net's default is 8 GB)."
             )
-        return ResEncUNetPlanner.static_estimate_VRAM_usage(patch_size, *args)
+        with torch.device("meta"):  # the estimate looks at sizes alone, and drawing weights takes most of the time
+            return ResEncUNetPlanner.static_estimate_VRAM_usage(patch_size, *args)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
         """nnU-Net's own preprocessed data is shared unless the spacing differs from it."""
@@ -136,6 +138,7 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
             "pretraining.max_validation_images": VALIDATION_IMAGES[len(plan["spacing"])],
             "ensemble.averaging": "sigmoid" if labels.has_regions else "softmax",
             "ensemble.images_per_pass": images_per_pass,
+            "training.augmentation": "shift",  # plans that do not say it are older, and were made for nnU-Net's
         }
         return DiffusionMethod().with_options({**planned, **self.default_options(), **self.options.method})
 

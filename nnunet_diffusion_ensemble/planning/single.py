@@ -72,3 +72,8 @@ class SingleConfigurationPlanner(DiffusionEnsemblePlanner):
     @property
     def preprocessed_folder(self) -> Path:
         return Path(nnUNet_preprocessed) / self.dataset_name
+
+    @property
+    def denoiser_beside_plans(self) -> Path:
+        """Where a copy of the denoiser lies if training cannot read the one that was given."""
+        return self.preprocessed_folder.absolute() / f"{self.plans_identifier}_denoiser.pth"

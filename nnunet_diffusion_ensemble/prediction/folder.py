@@ -18,6 +18,7 @@ import numpy as np
 
 from nnunet_diffusion_ensemble.images.maps import ENDINGS as MAP_ENDINGS
 from nnunet_diffusion_ensemble.images.maps import write_map
+from nnunet_diffusion_ensemble.prediction.origin import Origin
 from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
 from nnunet_diffusion_ensemble.system.full_disk import naming_full_disk
 from nnunet_diffusion_ensemble.system.records import read_record
@@ -27,6 +28,7 @@ SCORES = "scores"
 TABLE = "uncertainty.csv"
 SETTINGS = "prediction.json"
 UNFINISHED = ".unfinished_"
+JUDGED = ("predicted_dice", "lower", "upper", "review")  # last columns of the table
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,13 @@ class CaseUncertainty:
         entropy_foreground: mean over those voxels.
         mutual_information: between class and timestep, mean over the image.
         mutual_information_foreground: mean over those voxels.
+        expected_dice: Dice that the probabilities lead to expect, mean over labels or regions that are predicted.
         timestep_dice: mean Dice of pairs of timesteps.
         denoising_error: mean of `denoising_error_at`.
         denoising_error_at: by timestep.
+        predicted_dice: Dice to expect by the model's calibration, mean over labels or regions.
+        lower, upper: ends of its interval.
+        review: whether a person should look at the case, as `lower` is below a bound that was set.
     """
 
     case: str
@@ -51,15 +57,24 @@ class CaseUncertainty:
     entropy_foreground: float | None = None
     mutual_information: float | None = None
     mutual_information_foreground: float | None = None
+    expected_dice: float | None = None
     timestep_dice: float | None = None
     denoising_error: float | None = None
     denoising_error_at: Mapping[int, float] = field(default_factory=dict)
+    predicted_dice: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    review: bool | None = None
 
     def row(self) -> dict[str, Any]:
-        """Columns of the table, numbers with six digits."""
+        """Columns of the table, numbers with six digits; those of a calibration only with one."""
         values = asdict(self)
         at = values.pop("denoising_error_at")
+        judged = {name: values.pop(name) for name in JUDGED}
         values |= {f"denoising_error_t{t}": error for t, error in at.items()}
+        values |= {name: value for name, value in judged.items() if value is not None}
+        if self.review is not None:
+            values["review"] = "yes" if self.review else "no"
         return {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in values.items()}
 
 
@@ -91,14 +106,21 @@ class PredictionFolder:
         for name, content in ((SETTINGS, settings), ("plans.json", plans), ("dataset.json", dataset_json)):
             write_text(self.folder / name, json.dumps(content, indent=4))
 
-    def check_continues(self, settings: Mapping[str, Any], difference: str) -> None:
-        """Raises ValueError if cases lie there that were predicted in another way.
+    def check_continues(self, settings: Mapping[str, Any], origin: Origin) -> None:
+        """Raises ValueError if cases lie there that were predicted in another way, or nobody knows in which.
 
         Args:
             settings: how it is to be predicted.
-            difference: between the model that was and the one that is, in words; empty if there is none.
+            origin: of what lies there, and of what is to come.
         """
-        if not any((self.folder / SCORES).glob("*.json")):
+        found = [*(self.folder / SCORES).glob("*.json"), *self.folder.glob(f"[!.]*{self.file_ending}")]
+        if found and not origin.before:
+            raise ValueError(
+                f"{self.folder} holds predictions ({found[0].name}), but no whole {origin.file.name} that says from "
+                "which model and images: an earlier version or another program made them. Name another folder, or "
+                "leave out --continue_prediction to predict all cases anew."
+            )
+        if not found:
             return
         before = read_record(self.folder / SETTINGS) or settings
         differing = [
@@ -109,10 +131,10 @@ class PredictionFolder:
                 f"{self.folder} was predicted with other settings ({'; '.join(differing)}). Continue with the "
                 "same ones, name another folder, or leave out --continue_prediction."
             )
-        if difference:
+        if origin.difference:
             raise ValueError(
-                f"{self.folder} was predicted with another model ({difference}). Name another folder, or leave out "
-                "--continue_prediction to predict all cases anew."
+                f"{self.folder} was predicted with another model ({origin.difference}). Name another folder, or leave "
+                "out --continue_prediction to predict all cases anew."
             )
 
     def forget(self, cases: Iterable[str]) -> None:

@@ -32,6 +32,8 @@ def predict_dicom(
     denoiser: str | None = None,
     continue_prediction: bool = False,
     on_problem: OnProblem = "refuse",
+    calibrated: bool = False,
+    review_below: float | None = None,
     codes: Path | None = None,
 ) -> Iterator[PredictedCase | LeftOut]:
     """Predicts each X-ray and each series of a folder, as `predict` does, and writes `dicom_seg/CASE.dcm`.
@@ -46,6 +48,8 @@ def predict_dicom(
         denoiser: of `predict`.
         continue_prediction: of `predict`.
         on_problem: of `predict`, also about files that cannot be read.
+        calibrated: of `predict`.
+        review_below: of `predict`.
         codes: what segments are, see `read_segment_codes`.
 
     Yields:
@@ -75,7 +79,7 @@ def predict_dicom(
         _refuse(problems)
     yield from (LeftOut(str(file), what, is_problem=False) for file, what in found.others.items())
     yield from (LeftOut(name, problem) for name, problem in problems.items())
-    options = (denoiser, continue_prediction, on_problem, problems)
+    options = (denoiser, continue_prediction, on_problem, calibrated, review_below, problems)
     for done in predict(output / IMAGES, output, model_folder, settings, *options):
         if isinstance(done, PredictedCase):
             _write_segmentation(cases[done.scores.case], output, ending, reader, segments, model_folder)

@@ -30,6 +30,7 @@ from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
 from nnunet_diffusion_ensemble.nnunet.register import TRAINERS
+from nnunet_diffusion_ensemble.prediction.chosen_timesteps import averaging_over
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.system.messages import blaming
@@ -226,8 +227,9 @@ def check_model(folder: Path, settings: PredictionSettings) -> None:
     """Raises what `read_model` would raise, as far as it can be known without reading the weights."""
     plans, _ = read_descriptions(folder)
     for file in checkpoint_files(folder, settings):
+        checkpoint = read_checkpoint(file, mapped=True, trusted=True)
         with blaming(folder / "plans.json", COPY):
-            _trainer_and_configuration(plans, read_checkpoint(file, mapped=True, trusted=True), folder)
+            _trainer_and_configuration(plans, checkpoint, folder)
 
 
 def _trainer_and_configuration(
@@ -242,32 +244,43 @@ def _trainer_and_configuration(
     return trainer_class(checkpoint["trainer_name"]), configuration
 
 
-def read_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> TrainedModel:
+def read_model(
+    folder: Path,
+    settings: PredictionSettings,
+    denoiser: str | None = None,
+    timesteps: Sequence[int] | None = None,
+) -> TrainedModel:
     """Reads a trained model, ours or one of any other trainer of nnU-Net.
 
     Args:
         folder: with plans.json, dataset.json and a folder for each fold.
         settings: folds, device and the like.
         denoiser: checkpoint, or name of a shipped denoiser, whose error is measured instead of the network's own.
+        timesteps: whose predictions are averaged, instead of those of the plans.
 
     Raises:
         FileNotFoundError: the folder is missing, is no trained model or lacks a fold.
-        ValueError: a checkpoint is damaged, or is that of a pretraining, or the denoiser does not fit.
+        ValueError: a checkpoint is damaged, or is that of a pretraining, or the denoiser or the timesteps do not fit.
         NotImplementedError: for a cascade.
     """
     plans, dataset_json = read_descriptions(folder)
-    checkpoints = [
-        _with_finite_weights(read_checkpoint(file, trusted=True), file) for file in checkpoint_files(folder, settings)
-    ]
+    files = checkpoint_files(folder, settings)
+    checkpoints = [_with_finite_weights(read_checkpoint(file, trusted=True), file) for file in files]
     with blaming(folder / "dataset.json", COPY):
         labels, channels = plans.get_label_manager(dataset_json), number_of_channels(dataset_json)
     with blaming(folder / "plans.json", COPY):
         trainer, configuration = _trainer_and_configuration(plans, checkpoints[0], folder)
+        if timesteps is not None:
+            name = checkpoints[0]["init_args"]["configuration"]
+            plans = averaging_over(timesteps, plans, name, trainer.__name__)
+            configuration = plans.get_configuration(name)
         patch_size, _ = configuration.patch_size, plans.image_reader_writer_class
         network = trainer.build_network_architecture(
             plans, configuration, channels, labels.num_segmentation_heads, False
         )
-    network.load_state_dict(checkpoints[0]["network_weights"])
+    for file, checkpoint in zip(files[::-1], checkpoints[::-1], strict=True):  # those of the first fold stay
+        with blaming(file, "It was trained with other plans. " + COPY):
+            network.load_state_dict(checkpoint["network_weights"])
     separate = _fitting_denoiser(denoiser, channels, patch_size)
     timesteps = _averaged_timesteps(network)
     module = TimestepChannels(network, with_timesteps=bool(timesteps))

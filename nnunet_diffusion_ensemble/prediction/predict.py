@@ -3,8 +3,9 @@
 One case after another, so that memory does not grow with their number.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.images.reading import ImageError
+from nnunet_diffusion_ensemble.prediction.calibrated import CalibrationUse, usable_calibration
 from nnunet_diffusion_ensemble.prediction.case import Prediction, predict_image
 from nnunet_diffusion_ensemble.prediction.find_cases import find_cases, read_for
 from nnunet_diffusion_ensemble.prediction.folder import (
@@ -30,6 +32,7 @@ from nnunet_diffusion_ensemble.prediction.folder import (
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel, model_files, read_descriptions, read_model
 from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
+from nnunet_diffusion_ensemble.prediction.uncertainty import expected_dice
 from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.messages import in_one_line
 from nnunet_diffusion_ensemble.system.places import refuse_file
@@ -68,6 +71,8 @@ def predict(
     denoiser: str | None = None,
     continue_prediction: bool = False,
     on_problem: OnProblem = "refuse",
+    calibrated: bool = False,
+    review_below: float | None = None,
     left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[PredictedCase | LeftOut]:
     """Predicts all cases of a folder and writes `uncertainty.csv` at the end; `Prediction` says what is written.
@@ -84,6 +89,9 @@ def predict(
         continue_prediction: leave out cases that are there, made by this model from these images.
         on_problem: what to do about images that cannot be predicted: `refuse` to start, or `skip` and note them in
             `prediction.json`.
+        calibrated: write probabilities with the temperature of the model's calibration. Dice is predicted in any case
+            if the calibration has it.
+        review_below: mark cases whose interval of predicted Dice begins below it.
         left_out: what was left out before, to be noted there as well.
 
     Yields:
@@ -97,23 +105,26 @@ def predict(
     refuse_file(output)
     read_descriptions(model_folder)
     model_stamps = stamps_of_model(model_folder, settings, denoiser)  # first: a file may be replaced at any time
+    use, why_not = usable_calibration(model_folder, settings, denoiser, calibrated, review_below)
     model = read_model(model_folder, settings, denoiser)
-    how = prediction_settings(model_folder, settings, denoiser)
+    how = prediction_settings(model_folder, settings, denoiser, use)
     found = find_cases(images, model)
     if on_problem == "refuse" or not found.cases:
         found.refuse_problems(images)
+    if why_not:
+        yield LeftOut("calibration", why_not, is_problem=False)
     yield from (LeftOut(name, "is no image of the model's kind", is_problem=False) for name in found.others)
     yield from (LeftOut(name, problem) for name, problem in found.problems.items())
     origin = origin_of(model_stamps, found.cases, output, how)
     target = _target(model, output)
     with alone_in(output):
         if continue_prediction:
-            target.check_continues(how, origin.difference)
+            target.check_continues(how, origin)
         else:
             target.forget(found.cases)
         forget_what_changed(model, found.cases, output, origin)
         left_out = {**left_out, **found.problems}
-        yield from predict_cases(model, found.cases, output, how, on_problem=on_problem, left_out=left_out)
+        yield from predict_cases(model, found.cases, output, how, True, on_problem, left_out, use)
 
 
 def stamps_of_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> dict[str, list[int]]:
@@ -149,10 +160,14 @@ def _target(model: TrainedModel, output: Path) -> PredictionFolder:
 
 
 def prediction_settings(
-    model_folder: Path, settings: PredictionSettings, denoiser: str | None = None
+    model_folder: Path,
+    settings: PredictionSettings,
+    denoiser: str | None = None,
+    use: CalibrationUse | None = None,
 ) -> dict[str, Any]:
     """How it is predicted, in the words of `prediction.json`."""
-    return {"model": str(model_folder.resolve()), "denoiser": denoiser, **settings.to_json()}
+    how = {"model": str(model_folder.resolve()), "denoiser": denoiser, **settings.to_json()}
+    return how if use is None else how | use.to_json()
 
 
 def predict_cases(
@@ -163,6 +178,7 @@ def predict_cases(
     with_denoising_error: bool = True,
     on_problem: OnProblem = "refuse",
     left_out: Mapping[str, str] = MappingProxyType({}),
+    use: CalibrationUse | None = None,
 ) -> Iterator[PredictedCase | LeftOut]:
     """`predict` with a model that has been read, of those cases that are not there yet.
 
@@ -174,6 +190,7 @@ def predict_cases(
         with_denoising_error: measure it, which takes about as long as the prediction.
         on_problem: what to do about a case that fails: end with its error, or `skip` it.
         left_out: what was left out before, for `prediction.json`.
+        use: the model's calibration.
     """
     failed: dict[str, str] = {}
     target = _target(model, output)
@@ -183,7 +200,7 @@ def predict_cases(
         if is_new:
             try:
                 with target.new_case(case) as case_files:
-                    case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error))
+                    case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error, use))
             except Exception as error:  # of memory and drivers there is any kind
                 if on_problem == "refuse" or isinstance(error, OSError):  # a full disk is no fault of the case
                     raise
@@ -195,29 +212,39 @@ def predict_cases(
 
 
 def _predict_case(
-    model: TrainedModel, files: Sequence[Path], output: CaseFiles, with_denoising_error: bool
+    model: TrainedModel,
+    files: Sequence[Path],
+    output: CaseFiles,
+    with_denoising_error: bool,
+    use: CalibrationUse | None,
 ) -> CaseUncertainty:
-    image, properties = _preprocessed(model, files)
+    image, properties = preprocessed(model, files)
     prediction = predict_image(model, image, properties, with_denoising_error)
+    scores = uncertainty_of(output.case, model, prediction)
+    if use is not None:
+        scores = use.judged(scores)
+        prediction = replace(prediction, probabilities=use.probabilities(model, prediction.probabilities))
     _write_prediction(model, prediction, properties, output)
-    return _uncertainty_of(output.case, prediction)
+    return scores
 
 
-def _uncertainty_of(case: str, prediction: Prediction) -> CaseUncertainty:
-    """The row of a case in `uncertainty.csv`."""
+def uncertainty_of(case: str, model: TrainedModel, prediction: Prediction) -> CaseUncertainty:
+    """The row of a case in `uncertainty.csv`, without what a calibration adds."""
     foreground = prediction.segmentation != 0
+    expected = expected_dice(prediction.probabilities, prediction.segmentation, list(model.regions.values()))
     return CaseUncertainty(
         case,
         int(foreground.sum()),
         *_means(prediction.entropy, foreground),
         *_means(prediction.mutual_information, foreground),
+        None if math.isnan(expected) else expected,
         prediction.timestep_dice,
         prediction.score,
         prediction.denoising_error_at,
     )
 
 
-def _preprocessed(model: TrainedModel, files: Sequence[Path]) -> tuple[Tensor, dict[str, Any]]:
+def preprocessed(model: TrainedModel, files: Sequence[Path]) -> tuple[Tensor, dict[str, Any]]:
     """An image (channels, *space) as in training, and what is needed to take its prediction back."""
     predictor = model.predictor
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)

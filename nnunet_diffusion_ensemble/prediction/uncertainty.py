@@ -72,6 +72,29 @@ class TimestepSpread:
         return (predictive_entropy(mean, self.are_regions) - self._entropies / self.num_timesteps).clip(0, 1)
 
 
+def expected_dice(probabilities: np.ndarray, segmentation: np.ndarray, regions: Sequence[tuple[int, ...]]) -> float:
+    """Dice with the reference as far as the probabilities know it: 2 sum(p s) / (sum(p) + sum(s)), mean over regions.
+
+    Of a reference whose voxels have their labels with probability p, independently, this is the ratio of the expected
+    numerator and denominator of the Dice of s.
+
+    Args:
+        probabilities: (classes or regions, *space).
+        segmentation: label map of the same space.
+        regions: the labels that make up each class or region, in the order of the channels; `(0,)` is left out.
+
+    Returns:
+        Between 0 and 1. A region that the segmentation does not hold does not count; NaN if none does.
+    """
+    found = []
+    for region, probability in zip(regions, probabilities, strict=True):
+        mask = np.isin(segmentation, region)
+        if region != (0,) and mask.any():
+            both = probability[mask].sum(dtype=np.float64)
+            found.append(2 * both / (probability.sum(dtype=np.float64) + np.count_nonzero(mask)))
+    return float(np.mean(found)) if found else math.nan
+
+
 def mean_pairwise_dice(segmentations: Sequence[np.ndarray], regions: Sequence[tuple[int, ...]]) -> float:
     """How well segmentations agree: Dice of each pair, averaged over regions and then over pairs.
 

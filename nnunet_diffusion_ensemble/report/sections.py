@@ -1,9 +1,8 @@
 """The sections of a report in their order, and for each that is left out the reason."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from nnunet_diffusion_ensemble.report.figures.calibration_plot import calibration_pictures
@@ -11,10 +10,15 @@ from nnunet_diffusion_ensemble.report.figures.curves import label_efficiency_pic
 from nnunet_diffusion_ensemble.report.figures.distributions import box_pictures, gap_pictures
 from nnunet_diffusion_ensemble.report.figures.gallery import galleries
 from nnunet_diffusion_ensemble.report.findings import Statistics, caveats, findings, leaders
+from nnunet_diffusion_ensemble.report.instances import instances_section
 from nnunet_diffusion_ensemble.report.overview import provenance, tested
 from nnunet_diffusion_ensemble.report.page import Section
+from nnunet_diffusion_ensemble.report.predicted_dice import TITLE as PREDICTED_DICE_TITLE
+from nnunet_diffusion_ensemble.report.predicted_dice import coverage_findings, predicted_dice_section
+from nnunet_diffusion_ensemble.report.subgroups import subgroups_section
 from nnunet_diffusion_ensemble.report.tables import Table, format_p, format_value, make_tables
 from nnunet_diffusion_ensemble.report.view import View
+from nnunet_diffusion_ensemble.report.volumes import volumes_section
 from nnunet_diffusion_ensemble.statistics.comparison import ALPHA
 from nnunet_diffusion_ensemble.statistics.comparison import COLUMNS as COMPARED
 from nnunet_diffusion_ensemble.statistics.describe import GROUP_COLUMNS, describe
@@ -48,24 +52,23 @@ class Material:
 
     def table_of_figures(self, *names: str) -> tuple[Table, ...]:
         """The same, with the rows of the metric and labels of the figures on the page."""
-        return tuple(self._of_figures(table) for table in self.table(*names))
-
-    def _of_figures(self, table: Table) -> Table:
-        rows = (table.raw["metric"] == self.view.metric.name) & table.raw["label"].isin(self.view.labels)
-        note = f"Here {self.view.metric.title} of {', '.join(self.view.labels)}; the files have all metrics and labels."
-        return table if rows.all() else replace(table, page_rows=tuple(np.flatnonzero(rows).tolist()), page_note=note)
+        return tuple(map(self.view.table_of_figures, self.table(*names)))
 
 
 def all_sections(view: View, command_line: str) -> list[Section]:
     """Everything that the page shows; `command_line` is the one that makes it."""
     material = gather(view)
-    makers: tuple[Callable[[Material], Section | Omission], ...] = (
+    makers: tuple[Callable[[Material], Section | Omission | None], ...] = (
         _label_efficiency,
         _cases,
         _comparisons,
         _domain_gap,
+        lambda material: subgroups_section(material.view),
+        lambda material: instances_section(material.view),
+        lambda material: volumes_section(material.view),
         _timesteps,
         _calibration,
+        _predicted_dice,
         _all_metrics,
         _gallery,
     )
@@ -100,7 +103,7 @@ def _shown(view: View, table: Table | None, columns: Sequence[str]) -> pd.DataFr
 
 def _summary(material: Material) -> Section:
     view = material.view
-    points = tuple(findings(view, material.statistics))
+    points = (*findings(view, material.statistics), *coverage_findings(view))
     frame = leaders(view, material.statistics)
     tables = () if len(material.numbers) < 2 or frame.empty else (_leaders_table(view, frame),)
     return Section("summary", "In short", points=points, notes=tuple(caveats(view)), tables=tables)
@@ -229,6 +232,11 @@ def _calibration(material: Material) -> Section | Omission:
         "the tables have the mean over cases."
     )
     return Section("calibration", title, (text + material.view.at_labelled_cases(),), pictures=pictures)
+
+
+def _predicted_dice(material: Material) -> Section | Omission:
+    reason = "no model shown predicts its Dice; calibrate one, and name it with `calibrated: true`."
+    return predicted_dice_section(material.view) or Omission(PREDICTED_DICE_TITLE, reason)
 
 
 def _all_metrics(material: Material) -> Section:

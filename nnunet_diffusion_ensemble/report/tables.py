@@ -67,13 +67,13 @@ def make_tables(results: BenchmarkResults) -> list[Table]:
     spec, values = results.spec, results.results
     roles = {domain.name: domain.role for domain in spec.domains}
     gaps = domain_gaps(values, roles)  # first, as it refuses domains that the specification does not have
-    described = _by_metric(describe(values), spec)
+    described = by_metric(describe(values), spec)
     tables = (
         _summary(described, spec),
         _worst_cases(described, spec),
-        _significance(_by_metric(compare_models(values), spec), spec),
-        _domain_gap(_by_metric(gaps, spec), spec),
-        _ranks(_by_metric(rank_models(values), spec), spec),
+        _significance(by_metric(compare_models(values), spec), spec),
+        _domain_gap(by_metric(gaps, spec), spec),
+        _ranks(by_metric(rank_models(values), spec), spec),
         _problems(results.problems),
     )
     return [table for table in tables if len(table.raw)]
@@ -104,37 +104,40 @@ def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
 def format_value(metric: str, value: float | None, unit: str = "") -> str:
     """A value of a metric: a length with two decimals and, if given, its unit, others with three decimals."""
     has_length = METRICS[metric].has_length
-    text = _number(value, 2 if has_length else 3)
+    text = format_number(value, 2 if has_length else 3)
     return f"{text} {unit}" if has_length and unit and text != UNDEFINED else text
 
 
 def format_p(value: float | None) -> str:
     """A p-value with three decimals, or `<0.001`."""
-    return "<0.001" if value is not None and value < 0.001 else _number(value, 3)
+    return "<0.001" if value is not None and value < 0.001 else format_number(value, 3)
 
 
-def _number(value: float | None, digits: int) -> str:
+def format_number(value: float | None, digits: int) -> str:
+    """With so many decimals; a dash for what is undefined."""
     if value is None or math.isnan(value):
         return UNDEFINED
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)  # adding 0 takes the sign off -0
 
 
-def _with_interval(text: str, low: str, high: str) -> str:
+def with_interval(text: str, low: str, high: str) -> str:
+    """`text [low, high]`, or the text alone where there is no interval."""
     return text if UNDEFINED in (low, high) else f"{text} [{low}, {high}]"
 
 
-def _by_metric(table: pd.DataFrame, spec: BenchmarkSpec) -> pd.DataFrame:
+def by_metric(table: pd.DataFrame, spec: BenchmarkSpec) -> pd.DataFrame:
+    """Sorted by the metrics of the specification, otherwise as it was."""
     order = {name: place for place, name in enumerate(dict.fromkeys((*spec.metrics, *METRICS)))}
     return table.sort_values("metric", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
-def _shown(raw: pd.DataFrame, columns: dict[str, Callable[[Any], str]]) -> pd.DataFrame:
+def texts_of(raw: pd.DataFrame, columns: dict[str, Callable[[Any], str]]) -> pd.DataFrame:
     """A column of texts for each heading, by what makes its text from a row."""
     rows = list(raw.itertuples(index=False))
     return pd.DataFrame({heading: [text(row) for row in rows] for heading, text in columns.items()})
 
 
-def _keys(raw: pd.DataFrame, spec: BenchmarkSpec, *names: str) -> dict[str, Callable[[Any], str]]:
+def key_columns(raw: pd.DataFrame, spec: BenchmarkSpec, *names: str) -> dict[str, Callable[[Any], str]]:
     """The columns that say what a row is about; that of labelled cases only if there is a number in it."""
     roles = {domain.name: domain.role for domain in spec.domains}
     known: dict[str, tuple[str, Callable[[Any], str]]] = {
@@ -156,12 +159,12 @@ def _heading(metric: str, spec: BenchmarkSpec) -> str:
 
 
 def _mean(row: Any) -> str:
-    return _with_interval(*(format_value(row.metric, value) for value in (row.mean, row.ci_low, row.ci_high)))
+    return with_interval(*(format_value(row.metric, value) for value in (row.mean, row.ci_low, row.ci_high)))
 
 
 def _summary(described: pd.DataFrame, spec: BenchmarkSpec) -> Table:
     """One row a model, number of labelled cases, domain and label; one column a metric."""
-    keys = _keys(described, spec, "label", "domain", "labelled_cases", "model")
+    keys = key_columns(described, spec, "label", "domain", "labelled_cases", "model")
     metrics = list(described["metric"].unique())
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for row in described.itertuples(index=False):
@@ -169,11 +172,12 @@ def _summary(described: pd.DataFrame, spec: BenchmarkSpec) -> Table:
         cells = rows.setdefault(key, dict.fromkeys((_heading(metric, spec) for metric in metrics), UNDEFINED))
         cells[_heading(row.metric, spec)] = _mean(row)
     shown = pd.DataFrame([dict(zip(keys, key, strict=True)) | cells for key, cells in rows.items()])
-    caption = f"Mean over cases of the mean over seeds, with its {INTERVAL}. {_directions(metrics)}"
+    caption = f"Mean over cases of the mean over seeds, with its {INTERVAL}. {directions(metrics)}"
     return Table("summary", "Means", caption, described, shown)
 
 
-def _directions(metrics: Sequence[str]) -> str:
+def directions(metrics: Sequence[str]) -> str:
+    """A sentence that says in which of the metrics lower is better."""
     lower = [name for name in metrics if not METRICS[name].higher_is_better]
     return f"Lower is better in {', '.join(lower)}." if lower else "Higher is better."
 
@@ -182,9 +186,9 @@ def _worst_cases(described: pd.DataFrame, spec: BenchmarkSpec) -> Table:
     raw = described[[*GROUP_COLUMNS, *COUNT_COLUMNS, "sd", "median", "q25", "q75", "worst5"]]
 
     def median(row: Any) -> str:
-        return _with_interval(*(format_value(row.metric, value) for value in (row.median, row.q25, row.q75)))
+        return with_interval(*(format_value(row.metric, value) for value in (row.median, row.q25, row.q75)))
 
-    columns = _keys(raw, spec, "metric", "label", "domain", "labelled_cases", "model") | {
+    columns = key_columns(raw, spec, "metric", "label", "domain", "labelled_cases", "model") | {
         "Median [quartiles]": median,
         "Worst 5%": lambda row: format_value(row.metric, row.worst5),
         "SD": lambda row: format_value(row.metric, row.sd),
@@ -198,21 +202,21 @@ def _worst_cases(described: pd.DataFrame, spec: BenchmarkSpec) -> Table:
         "Distribution over cases of the mean over seeds. One in twenty cases is at least as bad as the value under "
         "Worst 5%. SD is between cases. Undefined values and missing results, of all seeds, are left out."
     )
-    return Table("worst_cases", "Spread and worst cases", caption, raw, _shown(raw, columns))
+    return Table("worst_cases", "Spread and worst cases", caption, raw, texts_of(raw, columns))
 
 
 def _significance(compared: pd.DataFrame, spec: BenchmarkSpec) -> Table:
     def difference(row: Any) -> str:
         values = (row.mean_difference, row.ci_low, row.ci_high)
-        return _with_interval(*(format_value(row.metric, value) for value in values))
+        return with_interval(*(format_value(row.metric, value) for value in values))
 
-    columns = _keys(compared, spec, "metric", "label", "domain", "labelled_cases") | {
+    columns = key_columns(compared, spec, "metric", "label", "domain", "labelled_cases") | {
         "A": lambda row: row.model_a,
         "B": lambda row: row.model_b,
         f"A {MINUS} B": difference,
         "p": lambda row: format_p(row.p_value),
         "p (Holm)": lambda row: format_p(row.p_holm),
-        "Effect": lambda row: _number(row.effect_size, 2),
+        "Effect": lambda row: format_number(row.effect_size, 2),
         "Better": lambda row: row.better,
         "Patients": lambda row: f"{row.num_patients}",
         "Cases left out": lambda row: f"{row.left_out}",
@@ -223,38 +227,38 @@ def _significance(compared: pd.DataFrame, spec: BenchmarkSpec) -> Table:
         "rank-biserial correlation, 1 if A has the larger value in all patients, "
         f"{MINUS}1 if B has. Better: the better model where p (Holm) is less than {ALPHA}."
     )
-    return Table("significance", "Significance of differences", caption, compared, _shown(compared, columns))
+    return Table("significance", "Significance of differences", caption, compared, texts_of(compared, columns))
 
 
 def _domain_gap(gaps: pd.DataFrame, spec: BenchmarkSpec) -> Table:
     def gap(row: Any) -> str:
-        return _with_interval(*(format_value(row.metric, value) for value in (row.gap, row.ci_low, row.ci_high)))
+        return with_interval(*(format_value(row.metric, value) for value in (row.gap, row.ci_low, row.ci_high)))
 
-    columns = _keys(gaps, spec, "metric", "label") | {
+    columns = key_columns(gaps, spec, "metric", "label") | {
         "Source": lambda row: row.source,
         "Target": lambda row: row.target,
     }
-    columns |= _keys(gaps, spec, "labelled_cases", "model") | {
+    columns |= key_columns(gaps, spec, "labelled_cases", "model") | {
         "Mean in source": lambda row: format_value(row.metric, row.source_mean),
         "Mean in target": lambda row: format_value(row.metric, row.target_mean),
         "Gap": gap,
         "Seeds": lambda row: f"{row.num_seeds}",
     }
-    lower = _directions(list(gaps["metric"].unique()))
+    lower = directions(list(gaps["metric"].unique()))
     caption = f"Gap: mean in the source less mean in the target, with its {INTERVAL}. {lower}"
-    return Table("domain_gap", "Domain gap", caption, gaps, _shown(gaps, columns))
+    return Table("domain_gap", "Domain gap", caption, gaps, texts_of(gaps, columns))
 
 
 def _ranks(ranked: pd.DataFrame, spec: BenchmarkSpec) -> Table:
     def rank(row: Any) -> str:
-        return _with_interval(*(_rank(value) for value in (row.rank, row.rank_low, row.rank_high)))
+        return with_interval(*(_rank(value) for value in (row.rank, row.rank_low, row.rank_high)))
 
-    columns = _keys(ranked, spec, "metric", "label", "domain", "labelled_cases") | {
+    columns = key_columns(ranked, spec, "metric", "label", "domain", "labelled_cases") | {
         "Rank": rank,
         "Model": lambda row: row.model,
         "Mean": lambda row: format_value(row.metric, row.mean),
         "First": lambda row: UNDEFINED if math.isnan(row.share_first) else f"{row.share_first:.0%}",
-        "Kendall's tau": lambda row: _number(row.kendall_tau, 2),
+        "Kendall's tau": lambda row: format_number(row.kendall_tau, 2),
         "Cases left out": lambda row: f"{row.left_out}",
     }
     caption = (
@@ -262,11 +266,11 @@ def _ranks(ranked: pd.DataFrame, spec: BenchmarkSpec) -> Table:
         f"{INTERVAL}. First: share of the bootstrap replicates in which no model is better. Kendall's tau: mean "
         "agreement of the replicates with the ranking, 1 if none changes it."
     )
-    return Table("ranks", "Ranks and their stability", caption, ranked, _shown(ranked, columns))
+    return Table("ranks", "Ranks and their stability", caption, ranked, texts_of(ranked, columns))
 
 
 def _rank(value: float) -> str:
-    return _number(value, 1).removesuffix(".0")
+    return format_number(value, 1).removesuffix(".0")
 
 
 def _problems(problems: pd.DataFrame) -> Table:

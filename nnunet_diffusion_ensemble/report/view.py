@@ -1,13 +1,15 @@
 """What the figures of a report show of all that was measured: one metric, a few labels, one set of trainings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults, as_name
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS, Metric
+from nnunet_diffusion_ensemble.report.tables import Table
 from nnunet_diffusion_ensemble.system.settings import Count, Listed, Settings, Text
 
 MAX_LABELS = 4
@@ -87,6 +89,12 @@ class View:
         if self.labelled_cases is None:
             return rows[rows["labelled_cases"].isna()]
         return rows[(rows["labelled_cases"] == self.labelled_cases).fillna(False) | rows["labelled_cases"].isna()]
+
+    def table_of_figures(self, table: Table) -> Table:
+        """A table that shows on the page the rows of the metric and labels of the figures."""
+        rows = (table.raw["metric"] == self.metric.name) & table.raw["label"].isin(self.labels)
+        note = f"Here {self.metric.title} of {', '.join(self.labels)}; the files have all metrics and labels."
+        return table if rows.all() else replace(table, page_rows=tuple(np.flatnonzero(rows).tolist()), page_note=note)
 
     def at_labelled_cases(self) -> str:
         """For captions: which trainings are shown, or nothing where there is no choice."""

@@ -59,10 +59,15 @@ def compare_models(results: pd.DataFrame, bootstrap: Bootstrap = DEFAULT) -> pd.
         resampling = DomainBootstrap(bootstrap, domain)
         for group in comparable(domain.series):
             rows += [{"domain": domain.name, **_pair(a, b, resampling)} for a, b in combinations(group, 2)]
-    table = tidy(rows, COLUMNS)
-    table["p_holm"] = table.groupby(FAMILY, sort=False)["p_value"].transform(lambda p: holm(p.to_numpy()))
-    table["better"] = [_better(*of_pair) for of_pair in zip(*(table[name] for name in _OF_BETTER), strict=True)]
-    return table.astype({"better": "string"})
+    return corrected(tidy(rows, COLUMNS))
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Compared models with `p_holm` for all rows of a FAMILY, and `better`, which follows from it."""
+    p_holm = table.groupby(FAMILY, sort=False)["p_value"].transform(lambda p: holm(p.to_numpy()))
+    table = table.assign(p_holm=p_holm)
+    better = [_better(*of_pair) for of_pair in zip(*(table[name] for name in _OF_BETTER), strict=True)]
+    return table.assign(better=better).astype({"better": "string"})
 
 
 def comparable(series: Iterable[Series]) -> list[list[Series]]:

@@ -46,14 +46,15 @@ def describe(results: pd.DataFrame, by: Sequence[str] = (), bootstrap: Bootstrap
             rows.append(
                 dict(zip(GROUP_COLUMNS, key, strict=True))
                 | dict(zip(by, series.by, strict=True))
-                | _counts(series, domain.patients)
-                | _statistics(series)
+                | count_values(series, domain.patients)
+                | spread_of_cases(series)
                 | {"ci_low": low, "ci_high": high}
             )
     return tidy(rows, (*GROUP_COLUMNS, *by, *COUNT_COLUMNS, *VALUE_COLUMNS))
 
 
-def _counts(series: Series, patients: np.ndarray) -> dict[str, int]:
+def count_values(series: Series, patients: np.ndarray) -> dict[str, int]:
+    """COUNT_COLUMNS of a series, whose cases have these `patients` (cases,)."""
     tested_cases = series.tested.any(axis=0)
     return {
         "num_cases": int(tested_cases.sum()),
@@ -64,7 +65,8 @@ def _counts(series: Series, patients: np.ndarray) -> dict[str, int]:
     }
 
 
-def _statistics(series: Series) -> dict[str, Any]:
+def spread_of_cases(series: Series) -> dict[str, Any]:
+    """VALUE_COLUMNS but the interval, over cases; nothing if none has a value."""
     cases = case_means(series.values)
     cases = cases[~np.isnan(cases)]
     if not len(cases):

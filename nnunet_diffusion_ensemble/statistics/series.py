@@ -11,7 +11,19 @@ from nnunet_diffusion_ensemble.benchmark.results import RESULT_COLUMNS, TYPES
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 
 GROUPINGS = ("seed", "timestep")
-_TEXTS = ("model_a", "model_b", "better", "source", "target")
+_TEXTS = (
+    "model_a",
+    "model_b",
+    "better",
+    "source",
+    "target",
+    "column",
+    "group",
+    "group_a",
+    "group_b",
+    "worse",
+    "without",
+)
 _COUNTS = ("num_cases", "num_patients", "num_seeds", "num_undefined", "num_missing", "left_out")
 _TYPES = TYPES | dict.fromkeys(_TEXTS, "string") | dict.fromkeys(_COUNTS, "int64")
 
@@ -48,11 +60,13 @@ class DomainSeries:
 
     Attributes:
         patients: (cases,), the number of each case's patient, from 0.
+        cases: their names.
     """
 
     name: str
     patients: np.ndarray
     series: tuple[Series, ...]
+    cases: tuple[str, ...] = ()
 
 
 def series_of_domains(results: pd.DataFrame, by: Sequence[str] = ()) -> list[DomainSeries]:
@@ -104,7 +118,7 @@ def _domain(name: str, rows: pd.DataFrame, by: Sequence[str]) -> DomainSeries:
         if matrices is None:
             raise ValueError(f"The results have two values of one case: {model}, {name}, {label}, {metric}.")
         made.append(Series(model, labelled_cases, label, metric, tuple(others), *matrices))
-    return DomainSeries(name, patients, tuple(made))
+    return DomainSeries(name, patients, tuple(made), tuple(map(str, cases)))
 
 
 def _patients(domain: str, rows: pd.DataFrame, case_of_row: np.ndarray) -> np.ndarray:

@@ -100,12 +100,13 @@ class Fold:
 
 
 def train_for(fold: Fold, limit: TimeBudget, continue_training: bool = False) -> None:
-    """Trains a fold, and writes beside it how long.
+    """Trains a fold, writes beside it how long, and ends with nnU-Net's final validation, as `nnUNetv2_train` does.
 
     Args:
         fold: what to train.
         limit: how long.
-        continue_training: from the last checkpoint, if there is one, with the length that it was started with.
+        continue_training: from the last checkpoint, if there is one, with the length that it was started with. Of a
+            training that is finished only the validation is done.
 
     Raises:
         ValueError: the training that is to be continued was started with another limit.
@@ -130,7 +131,9 @@ def _train_for(trainer: Any, fold: Fold, limit: TimeBudget, continue_training: b
     set_length(trainer, length)
     trainer.print_to_log_file(f"{length.epochs} epochs of {length.iterations_per_epoch} iterations fit into {limit}.")
     maybe_load_checkpoint(trainer, continue_training, validation_only=False)
-    trainer.run_training()
+    if trainer.current_epoch < length.epochs:
+        trainer.run_training()
+    trainer.perform_actual_validation()  # nnU-Net's commands for trained models, such as the export, need its summary
 
 
 def check_split(trainer: Any) -> None:

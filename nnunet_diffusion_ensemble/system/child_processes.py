@@ -20,8 +20,6 @@ from typing import IO
 ENTRY_POINTS = {
     "nnunet-diffusion": ("nnunet_diffusion_ensemble.cli", "main"),
     "nnUNetv2_train": ("nnunetv2.run.run_training", "run_training_entry"),
-    "nnUNetv2_predict": ("nnunetv2.inference.predict_from_raw_data", "predict_entry_point"),
-    "nnUNetv2_evaluate_folder": ("nnunetv2.evaluation.evaluate_predictions", "evaluate_folder_entry_point"),
 }
 # The child holds the reading end of a pipe whose other end closes when we end, in whatever way: then it goes as well,
 # with its workers, so that no second training writes into the folder when the demo is started again.

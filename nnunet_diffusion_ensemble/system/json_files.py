@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_SHOWN = 40  # characters
+BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_object(file: Path, advice: str = "") -> dict[str, Any]:
@@ -29,10 +30,28 @@ def read_value(file: Path, advice: str = "") -> Any:
     if not file.is_file():
         what = f"{file} is a folder, not a file." if file.is_dir() else f"There is no {file}."
         raise FileNotFoundError(_with(what, advice))
+    content = file.read_bytes()
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(_with(f"{file} is not UTF-8 ({error}): save it as that.", advice)) from error
+    if text.startswith(BYTE_ORDER_MARK):  # nnU-Net does not read it
+        raise ValueError(_with(f"{file} begins with a byte order mark: save it as UTF-8 without one.", advice))
+    try:
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:  # the latter of what is nested without end
         raise ValueError(_with(f"{file} is not JSON ({error}).", advice)) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a key that is there twice, JSON's reader would take the last value without a word."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(
+            f"{next(name for name in names if names.count(name) > 1)} is there twice: leave one of them out"
+        )
+    return content
 
 
 def _shown(value: Any) -> str:

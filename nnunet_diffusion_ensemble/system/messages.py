@@ -1,10 +1,16 @@
 """How errors are told."""
 
+import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 USER_ERRORS = (ValueError, OSError, RuntimeError)  # written for users; nnU-Net's are the last
+OUT_OF_MEMORY = "OutOfMemoryError"  # torch's, a RuntimeError
+PACKAGE = __name__.split(".")[0]
+WRONG_CALL = re.compile(r"\) (missing \d+ required|takes \d+)")  # as Python says it
 
 
 def in_one_line(error: BaseException) -> str:
@@ -23,6 +29,9 @@ def raise_listing(headline: str, problems: list[str]) -> None:
 def blaming(file: Path | str, advice: str = "") -> Iterator[None]:
     """For a block that does nothing but interpret a file: what is missing or odd in it raises errors of any kind.
 
+    What no file can cause is left as it is: too little memory, a name that our code does not know, a call of ours that
+    does not fit.
+
     Args:
         file: it is named.
         advice: a sentence that says what to do.
@@ -34,10 +43,10 @@ def blaming(file: Path | str, advice: str = "") -> Iterator[None]:
         yield
     except (RecursionError, UnicodeError) as error:
         raise ValueError(_blame(file, error, advice)) from error
-    except (NotImplementedError, OSError):
+    except (NotImplementedError, OSError, MemoryError):
         raise
     except (ValueError, RuntimeError) as error:  # nnU-Net's do not name the file
-        if Path(file).name in str(error):
+        if Path(file).name in str(error) or type(error).__name__ == OUT_OF_MEMORY:
             raise
         raise ValueError(f"{file}: {in_one_line(error)} {advice}".rstrip()) from error
     except Exception as error:
@@ -48,10 +57,17 @@ def blaming(file: Path | str, advice: str = "") -> Iterator[None]:
 
 def _is_ours(error: Exception) -> bool:
     """Whether it is a slip in our own code, which no file can make."""
-    module = type(getattr(error, "obj", None)).__module__
-    return isinstance(error, NameError) or (
-        isinstance(error, AttributeError) and module.split(".")[0] == __name__.split(".")[0]
-    )
+    if isinstance(error, AttributeError):
+        owner = error.obj if isinstance(error.obj, type | ModuleType) else type(error.obj)
+        return _of_package(owner.__name__ if isinstance(owner, ModuleType) else owner.__module__)
+    if isinstance(error, TypeError) and WRONG_CALL.search(str(error)):
+        frame, _ = list(traceback.walk_tb(error.__traceback__))[-1]
+        return _of_package(frame.f_globals.get("__name__", ""))
+    return isinstance(error, NameError)
+
+
+def _of_package(module: str) -> bool:
+    return module.split(".")[0] == PACKAGE
 
 
 def _blame(file: Path | str, error: Exception, advice: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from nnunet_diffusion_ensemble.system.atomic import write_text
 
 NUM_NAMED = 3
+PART_BYTES = 2**24
 
 
 def stamps(files: Iterable[Path], base: Path | None = None) -> dict[str, list[int]]:
@@ -20,9 +21,17 @@ def stamps(files: Iterable[Path], base: Path | None = None) -> dict[str, list[in
     return found
 
 
-def checksums(files: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of files, by their names."""
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+def checksums(files: Iterable[Path], base: Path | None = None) -> dict[str, str]:
+    """SHA-256 of files, by their names, or by their paths below `base`."""
+    return {str(file.relative_to(base)) if base else file.name: _sha256(file) for file in files}
+
+
+def _sha256(file: Path) -> str:
+    found = hashlib.sha256()
+    with file.open("rb") as stream:
+        while part := stream.read(PART_BYTES):
+            found.update(part)
+    return found.hexdigest()
 
 
 def read_record(file: Path) -> dict[str, Any] | None:

@@ -35,6 +35,7 @@ TEDM = {
     "ensemble.head.finest_levels": None,
     "training.fine_tune_denoiser": False,
     "training.timesteps_per_image": None,
+    "training.augmentation": "nnunet",
 }
 LEDM_TIMESTEPS = (50, 150, 250)
 

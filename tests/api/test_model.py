@@ -16,6 +16,7 @@ from PIL import Image
 
 from nnunet_diffusion_ensemble.api.model import LoadedModel, load_model
 from nnunet_diffusion_ensemble.cli.parser import main
+from nnunet_diffusion_ensemble.method import CONCATENATED_FEATURES
 from nnunet_diffusion_ensemble.prediction.case import Prediction
 
 REGIONS = {"background": 0, "whole": [1, 2], "part": [2]}
@@ -157,3 +158,31 @@ def test_it_says_what_it_is(loaded: LoadedModel) -> None:
     text = repr(loaded)
     assert text.startswith("LoadedModel(")
     assert "2 channel(s), background, organ, timesteps (1, 50, 400), cpu" in text
+
+
+def test_a_single_chosen_timestep_is_that_of_a_model_planned_for_it(model_folder: Callable) -> None:
+    image = np.random.default_rng(0).normal(size=(20, 24)).astype(np.float32)
+    chosen = load_model(model_folder(), folds=0, device="cpu", timesteps=[1]).predict(image, (1, 1))
+    planned = load_model(model_folder(options={"ensemble.timesteps": (1,)}), folds=0, device="cpu").predict(
+        image, (1, 1)
+    )
+    assert np.array_equal(chosen.probabilities, planned.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "made", "message"),
+    [
+        ([], {}, "timesteps"),
+        ([1000], {}, "ensemble.timesteps must be below denoiser.num_diffusion_steps"),
+        (
+            [1],
+            {"options": {"ensemble.fusion": CONCATENATED_FEATURES}},
+            "does not average over timesteps, so none can be chosen",
+        ),
+    ],
+)
+def test_timesteps_that_cannot_be_are_refused(
+    timesteps: list[int], made: dict[str, Any], message: str, model_folder: Callable
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_model(model_folder(**made), folds=0, device="cpu", timesteps=timesteps)

@@ -50,6 +50,34 @@ def test_labelled_cases_and_patients_are_told(make_benchmark: Callable, tmp_path
     assert set(results["labelled_cases"]) == {6} and set(results["patient"]) == {"NA"}
 
 
+def test_volumes_and_subgroups_are_told(make_benchmark: Callable, tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("case,sex\ncase_0,F\ncase_1,M\n")
+    domain = make_domain(tmp_path / "north") | {"metadata": tmp_path / "metadata.csv"}
+    output = run_benchmark(make_benchmark(domains=[domain], subgroups={"sex": "categories"}, unit="px"))
+    found = read_results(output.folder)
+    assert found.subgroups[["group", "case"]].to_numpy().tolist() == [["F", "case_0"], ["M", "case_1"]]
+    counts = json.loads((output.runs / "TEDM_seed0" / "north" / "prediction" / "summary.json").read_text())
+    expected = [[part["metrics"]["1"][name] for name in ("n_ref", "n_pred")] for part in counts["metric_per_case"]]
+    assert found.volumes[["reference", "prediction"]].to_numpy().tolist() == expected
+
+
+def test_metadata_may_change_and_its_faults_are_refused_before_anything_is_predicted(
+    make_benchmark: Callable, counted: dict[str, list], tmp_path: Path
+) -> None:
+    spec = make_benchmark()
+    run_benchmark(spec)
+    domain = spec.domains[0].model_dump() | {"metadata": tmp_path / "metadata.csv"}
+    changed = BenchmarkSpec.model_validate(
+        spec.model_dump() | {"domains": [domain], "subgroups": {"sex": "categories"}}
+    )
+    (tmp_path / "metadata.csv").write_text("case,sex\ncase_0,F\n")
+    with pytest.raises(ValueError, match=r"north: case_1: is not in .*metadata\.csv"):
+        run_benchmark(changed)
+    (tmp_path / "metadata.csv").write_text("case,sex\ncase_0,F\ncase_1,\n")
+    assert read_results(run_benchmark(changed).folder).subgroups["group"].tolist() == ["F", "no value"]
+    assert counted["cases"] == ["case_0", "case_1"]
+
+
 def test_the_resolved_specification_runs_to_the_same_effect(
     make_benchmark: Callable, counted: dict[str, list], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -93,7 +121,7 @@ def test_a_second_run_does_nothing(make_benchmark: Callable, counted: dict[str, 
     assert times == {file: file.stat().st_mtime_ns for file in times}
 
 
-@pytest.mark.parametrize("table", ["results.csv", "calibration.csv", "prediction/summary.json"])
+@pytest.mark.parametrize("table", ["results.csv", "calibration.csv", "volumes.csv", "prediction/summary.json"])
 def test_a_finished_pair_whose_table_was_damaged_is_evaluated_again(
     table: str, make_benchmark: Callable, counted: dict[str, list], tmp_path: Path
 ) -> None:

@@ -141,6 +141,21 @@ MISTAKES = {
     ),
     "infinity": ("device: cpu", "nsd_tolerance: .inf", r"nsd_tolerance must be a finite number above 0; got inf"),
     "a text for yes": ("device: cpu", "mirroring: y e s", r"mirroring must be true or false; got 'y e s'"),
+    "edges that fall": (
+        "device: cpu",
+        "subgroups: {age: [65, 40]}",
+        r"line 11, column 18: subgroups must be for each column .*categories, quartiles, or rising numbers",
+    ),
+    "subgroups without metadata": (
+        "device: cpu",
+        "subgroups: {age: quartiles}",
+        r"subgroups must be left out, or columns of a table that a domain names as metadata",
+    ),
+    "a mix of what is no subgroup": (
+        "device: cpu",
+        "target_mix: {sex: {F: 0.5, M: 0.5}}",
+        r"target_mix must be of columns that subgroups names \(none\)",
+    ),
     "a key twice": ("device: cpu", "output: other", r"line 11, column 1: output is there already, in line 1"),
     "an entry of text": (
         "  - name: TEDM",
@@ -163,6 +178,22 @@ def test_a_mistake_is_named_with_its_place(what: str, file: Path) -> None:
         read(file, SPEC.replace(old, new, 1))
     assert str(file) in str(raised.value)
     assert "pydantic" not in str(raised.value).lower() and "http" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("mix", "message"),
+    [
+        ("{sex: {F: 0.5, M: 0.4}}", "target_mix must be shares of sex that add up to 1"),
+        ("{dose: {low: 1.0}}", "groups that do not depend on the cases: give dose edges"),
+        ("{age: {below 40: 0.5, above 40: 0.5}}", "of the groups of age, below 40, 40 and above"),
+    ],
+)
+def test_a_mix_that_cannot_be_is_refused(mix: str, message: str, file: Path) -> None:
+    text = SPEC.replace("    role", "    metadata: m.csv\n    role")
+    groups = "subgroups: {sex: categories, age: [40], dose: quartiles}\n"
+    with pytest.raises(ValueError, match=message):
+        read(file, f"{text}{groups}target_mix: {mix}\n")
+    assert read(file, f"{text}{groups}target_mix: {{age: {{below 40: 0.25, 40 and above: 0.75}}}}\n").target_mix
 
 
 def test_all_mistakes_are_listed_in_the_order_of_the_file(file: Path) -> None:

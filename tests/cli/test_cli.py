@@ -11,7 +11,8 @@ from nnunet_diffusion_ensemble.cli import benchmark as cli_benchmark
 from nnunet_diffusion_ensemble.cli import report as cli_report
 from nnunet_diffusion_ensemble.cli.parser import build_parser, main
 from nnunet_diffusion_ensemble.cli.plan import METHOD_OPTIONS
-from nnunet_diffusion_ensemble.demo import steps as cli_demo
+from nnunet_diffusion_ensemble.demo import run as demo_run
+from nnunet_diffusion_ensemble.demo.steps import QUICK, DemoOptions
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 
 
@@ -99,12 +100,27 @@ def test_plan_options_reach_the_plans_by_dotted_path(monkeypatch):
     assert seen["base_features"] is None
 
 
-@pytest.mark.parametrize(("options", "pretrain"), [([], False), (["--pretrain"], True)])
-def test_the_demo_is_told_its_folder_and_whether_to_pretrain(options, pretrain, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "sizes", "opens"),
+    [
+        ([], DemoOptions(), None),
+        (["--pretrain", "--no-open"], DemoOptions(pretrain=True), False),
+        (["--quick", "--open"], QUICK, True),
+    ],
+)
+def test_the_demo_is_told_its_folder_its_sizes_and_whether_to_open_the_report(
+    options, sizes, opens, monkeypatch, tmp_path
+):
     seen = []
-    monkeypatch.setattr(cli_demo, "run_demo", lambda *arguments: seen.append(arguments) or 0)
+    monkeypatch.setattr(demo_run, "run_demo", lambda *arguments, **named: seen.append((arguments, named)) or 0)
     assert main(["demo", str(tmp_path), *options]) == 0
-    assert seen == [(tmp_path, cli_demo.DemoOptions(pretrain=pretrain))]
+    assert seen == [((tmp_path, sizes), {"opens_report": opens})]
+
+
+def test_a_quick_demo_has_no_time_to_pretrain(capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["demo", "--quick", "--pretrain"])
+    assert "not allowed with" in capsys.readouterr().err
 
 
 def test_check_and_undo_exclude_each_other(capsys):

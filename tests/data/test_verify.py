@@ -44,7 +44,7 @@ def with_spacing_file(raw: Path) -> None:
 
 
 def beside(raw: Path) -> None:
-    (raw / "imagesTr" / "._a_0000.nii.gz").write_bytes(b"x")
+    (raw / "labelsTr" / "._a.nii.gz").write_bytes(b"x")
     (raw / "imagesTr" / "notes.txt").write_text("x")
     (raw / "labelsTr" / ".DS_Store").write_bytes(b"x")
 

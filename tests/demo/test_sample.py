@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nnunet_diffusion_ensemble.demo.steps import SAMPLE
+from nnunet_diffusion_ensemble.demo.hospitals import SAMPLE
 
 MOST_BYTES = 3_000_000
 

@@ -1,75 +1,17 @@
-"""The demo's steps without what they run: order, continuing, and what the user is told."""
+"""The demo's steps without what they run: the sample, and the commands."""
 
-import io
 from pathlib import Path
 
 import pytest
 
-from nnunet_diffusion_ensemble.demo import steps as cli_demo
-from nnunet_diffusion_ensemble.demo.steps import DemoOptions, Step, lay_out_sample, run_demo, steps
-from nnunet_diffusion_ensemble.system.child_processes import Screen
+from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
+from nnunet_diffusion_ensemble.demo.hospitals import lay_out_sample
+from nnunet_diffusion_ensemble.demo.steps import LUNGS, OURS, SPEC, STOCK, DemoOptions, steps, write_specification
 
 
-@pytest.fixture
-def two_steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Replaces the steps by `first` and `second`, which leave a file each; returns the list of those that ran."""
-    ran: list[str] = []
-
-    def made(folder: Path, options: DemoOptions, device: str):
-        for name in ("first", "second"):
-
-            def run(name: str = name) -> None:
-                ran.append(name)
-                (folder / name).touch()
-
-            yield Step(name, f"Do {name}", (), name, after=run)
-        (folder / "results.txt").write_text("the results")
-
-    monkeypatch.setattr(cli_demo, "steps", made)
-    return ran
-
-
-def run(folder: Path) -> tuple[int, str]:
-    stream = io.StringIO()
-    return run_demo(folder, DemoOptions(), Screen(stream)), stream.getvalue()
-
-
-def test_steps_run_in_order_and_the_results_are_shown(tmp_path: Path, two_steps: list[str]) -> None:
-    status, shown = run(tmp_path)
-    assert (status, two_steps) == (0, ["first", "second"])
-    assert shown.index("Do first") < shown.index("Do second") < shown.index("the results")
-
-
-def test_a_second_run_does_only_what_is_missing(tmp_path: Path, two_steps: list[str]) -> None:
-    run(tmp_path)
-    (tmp_path / "second").unlink()
-    _, shown = run(tmp_path)
-    assert two_steps == ["first", "second", "second"]
-    assert "Do first: done before" in shown
-
-
-def test_after_an_interruption_the_user_is_told_how_to_continue(tmp_path: Path, monkeypatch, two_steps) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli_demo, "_run_step", interrupt)
-    status, shown = run(tmp_path)
-    assert status == 130
-    assert f"Continue with: nnunet-diffusion demo {tmp_path}" in shown
-
-
-def test_the_environment_script_exports_the_demos_folders(tmp_path: Path, two_steps: list[str]) -> None:
-    run(tmp_path)
-    assert f"export nnUNet_raw={tmp_path}/nnUNet_raw\n" in (tmp_path / "environment.sh").read_text()
-
-
-def test_steps_are_numbered(tmp_path: Path, two_steps: list[str]) -> None:
-    assert "[1/2] Do first" in run(tmp_path)[1]
-
-
-@pytest.mark.parametrize(("pretrain", "num_unlabelled"), [(False, 0), (True, 120)])
-def test_the_sample_is_laid_out_without_a_case_in_two_places(tmp_path: Path, pretrain, num_unlabelled) -> None:
-    lay_out_sample(tmp_path, DemoOptions(pretrain=pretrain))
+@pytest.mark.parametrize("num_unlabelled", [0, 120])
+def test_the_sample_is_laid_out_without_a_case_in_two_places(tmp_path: Path, num_unlabelled: int) -> None:
+    lay_out_sample(tmp_path, 40, num_unlabelled)
     names = {
         f: {p.name for p in (tmp_path / "xrays" / f / "images").iterdir()}
         for f in ("montgomery_labelled", "montgomery_held_out", "shenzhen")
@@ -101,14 +43,33 @@ def test_the_demo_pretrains_only_on_request(tmp_path: Path) -> None:
     }
 
 
-def test_a_training_that_has_a_checkpoint_is_continued(tmp_path: Path) -> None:
+def test_both_models_have_the_same_plans_fold_and_minutes(tmp_path: Path) -> None:
+    trainings = [str(s.commands[0]) for s in steps(tmp_path, DemoOptions(), "cpu") if s.name.startswith("training")]
+    ours, stock = (line.replace(trainer, "TRAINER") for line, trainer in zip(trainings, (OURS, STOCK), strict=True))
+    assert ours == stock
+    assert "--minutes 3 " in ours
+
+
+def test_the_benchmark_is_specified_as_a_user_would(tmp_path: Path) -> None:
+    write_specification(tmp_path, "cpu")
+    spec = read_spec(tmp_path / SPEC)
+    assert [(model.name, model.folder.parent, model.labelled_cases) for model in spec.models] == [
+        (trainer, tmp_path / "nnUNet_results" / LUNGS, 6) for trainer in (OURS, STOCK)
+    ]
+    assert [(domain.role, domain.images) for domain in spec.domains] == [
+        ("source", tmp_path / "nnUNet_raw/Dataset002_MontgomeryHeldOut/imagesTr"),
+        ("target", tmp_path / "nnUNet_raw/Dataset003_Shenzhen/imagesTr"),
+    ]
+
+
+@pytest.mark.parametrize("trainer", [OURS, STOCK])
+def test_a_training_that_has_a_checkpoint_is_continued(trainer: str, tmp_path: Path) -> None:
     def training(folder: Path) -> str:
-        return next(str(s.commands[0]) for s in steps(folder, DemoOptions(), "cpu") if s.name == "training")
+        named = {s.name: str(s.commands[0]) for s in steps(folder, DemoOptions(), "cpu")}
+        return named[f"training_{trainer}"]
 
     assert not training(tmp_path).endswith("--c")
-    folder = (
-        tmp_path / "nnUNet_results/Dataset001_Lungs/DiffusionEnsembleTrainer__nnUNetDiffusionEnsemblePlans__2d/fold_0"
-    )
+    folder = tmp_path / f"nnUNet_results/Dataset001_Lungs/{trainer}__nnUNetDiffusionEnsemblePlans__2d/fold_0"
     folder.mkdir(parents=True)
     (folder / "checkpoint_best.pth").touch()
     assert training(tmp_path).endswith("--c")

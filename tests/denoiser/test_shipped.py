@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nnunet_diffusion_ensemble.demo.steps import DENOISER, SAMPLE
+from nnunet_diffusion_ensemble.demo.hospitals import SAMPLE
+from nnunet_diffusion_ensemble.demo.steps import DENOISER
 from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file, shipped_denoisers
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fuzzing import change_somewhere, damaged
 
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.denoiser.export import export_denoiser, export_folded
@@ -172,27 +173,6 @@ def test_a_folded_denoiser_is_not_written_where_nnunet_cannot_read_it(exported: 
 
 # ---- nonsense of all kinds
 
-KINDS: tuple[Any, ...] = (None, True, -1, 0, 3.5, float("nan"), "", "text", [], [None], ["a", 2], {}, {"a": 1}, [[1]])
-
-
-def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Paths of everything in nested dictionaries and lists."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place for key, item in inner for place in ((*path, key), *_places(item, (*path, key)))]
-
-
-def _changed(content: dict, rng: random.Random) -> tuple[Any, ...]:
-    """Drops a key or swaps a value for one of another kind, somewhere; returns where."""
-    path = rng.choice(_places(content))
-    inner: Any = content
-    for key in path[:-1]:
-        inner = inner[key]
-    if rng.random() < 0.3:
-        del inner[path[-1]]
-    else:
-        inner[path[-1]] = rng.choice(KINDS)
-    return path
-
 
 def _try(read: Callable[[], Any], what: object) -> bool:
     """Whether it was read; any other end than a sentence of ours fails."""
@@ -224,7 +204,7 @@ def test_no_change_of_a_denoisers_plans_ends_in_a_stack_trace(exported: Path, tm
             "network_weights": weights,
             "init_args": json.loads(json.dumps(original["init_args"])),
         }
-        path = _changed(checkpoint["init_args"] if rng.random() < 0.9 else checkpoint, rng)
+        path = change_somewhere(checkpoint["init_args"] if rng.random() < 0.9 else checkpoint, rng)
         torch.save(checkpoint, file)
         read += _try(lambda: _read_and_build(file) if is_built else read_pretrained(file), path)  # noqa: B023
     assert 0 < read < TRIES // 2
@@ -235,11 +215,5 @@ def test_no_flipped_byte_ends_in_a_stack_trace(ending: str, exported: Path, tmp_
     export_denoiser(read_pretrained(exported), tmp_path / f"whole{ending}")
     content, rng, file = (tmp_path / f"whole{ending}").read_bytes(), random.Random(1), tmp_path / f"fuzzed{ending}"
     for _ in range(TRIES // 4):
-        damaged = bytearray(content[: rng.randrange(len(content))] if rng.random() < 0.1 else content)
-        for _ in range(rng.choice((1, 1, 4, 64))):
-            if damaged:
-                # Most of the file is numbers; half of the changes are in its description.
-                end = min(4000, len(damaged)) if rng.random() < 0.5 else len(damaged)
-                damaged[rng.randrange(end)] = rng.randrange(256)
-        file.write_bytes(damaged)
+        file.write_bytes(damaged(content, rng))
         _try(lambda: read_pretrained(file), file)

@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md, run as they stand there."""
+"""The examples of docs/how-to/extending.md, run as they stand there."""
 
 import re
 import sys
@@ -10,7 +10,7 @@ import pytest
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 from nnunet_diffusion_ensemble.method.libraries import LIBRARIES
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "extending.md"
 CHAPTERS = re.split(r"^## ", DOCUMENT.read_text(), flags=re.MULTILINE)[1:]
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w/]+\.py)\n")

@@ -8,7 +8,10 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "nnunet_diffusion_ensemble"
-DOCUMENTS = [REPOSITORY / "docs" / name for name in ("architecture.md", "extending.md")]
+DOCUMENTS = [
+    REPOSITORY / "docs" / name
+    for name in ("explanation/architecture.md", "explanation/how_it_works.md", "how-to/extending.md")
+]
 PLACE = re.compile(r"`([\w/]+\.py)(?::(\w+))?`")
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/python.md, run as they stand there."""
+"""The examples of docs/reference/python.md, run as they stand there."""
 
 import doctest
 import shutil
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nnunet_diffusion_ensemble.demo.steps import SAMPLE
+from nnunet_diffusion_ensemble.demo.hospitals import SAMPLE
 
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "python.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "reference" / "python.md"
 
 
 def test_the_examples_print_what_the_document_says(

@@ -44,5 +44,5 @@ def test_a_made_up_length_is_reported_with_its_unit(monkeypatch: pytest.MonkeyPa
 
 def test_an_unknown_metric_is_told_with_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METRICS, "reach", MADE_UP[1])
-    with pytest.raises(ValueError, match=r"unknown metric reech; did you mean reach\?.*Brier, reach"):
+    with pytest.raises(ValueError, match=r"unknown metric reech; did you mean reach\?.*Brier, .*, reach"):
         EvaluationSettings.read({"metrics": ["reech"]})

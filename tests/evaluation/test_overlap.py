@@ -29,7 +29,7 @@ def test_a_square_and_a_larger_one_by_hand() -> None:
 
 
 NAN = math.nan
-EMPTY = {  # both empty, only the reference, only the prediction: docs/metrics.md
+EMPTY = {  # both empty, only the reference, only the prediction: docs/reference/metrics.md
     "Dice": (1, 0, 0),
     "IoU": (1, 0, 0),
     "precision": (NAN, 0, 0),

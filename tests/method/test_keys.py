@@ -20,7 +20,7 @@ from nnunet_diffusion_ensemble.network.averaging import AVERAGE
 from nnunet_diffusion_ensemble.network.heads import ADD_UP
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 
-PLANS_PAGE = Path(__file__).resolve().parents[2] / "docs" / "plans.md"
+PLANS_PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "plans.md"
 ALL = {key.path: key for key in keys()}
 
 
@@ -50,7 +50,7 @@ def test_a_key_is_described_in_words(path: str, allowed: str, default: str, valu
 
 def test_the_table_in_the_docs_is_that_of_the_settings() -> None:
     page = PLANS_PAGE.read_text(encoding="utf-8")
-    assert page == with_table(page), "run python -m nnunet_diffusion_ensemble.method.table docs/plans.md"
+    assert page == with_table(page), "run python -m nnunet_diffusion_ensemble.method.table docs/reference/plans.md"
 
 
 def test_the_table_of_a_page_is_written_anew_and_all_else_stays(tmp_path: Path) -> None:

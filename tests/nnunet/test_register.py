@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+from other_process import holding
 
 from nnunet_diffusion_ensemble.nnunet import register as registration
+from nnunet_diffusion_ensemble.system.guard import AtWorkError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAINER_SHIM = Path("training", "nnUNetTrainer", "nnunet_diffusion_trainers.py")
@@ -229,6 +231,20 @@ def test_a_full_disk_is_reported_as_such_and_leaves_the_earlier_shims(nnunetv2_f
         registration.register(nnunetv2_folder)
     assert not isinstance(caught.value, PermissionError)
     assert files_below(nnunetv2_folder) == before
+
+
+def test_a_second_registration_is_told_who_is_at_work_and_changes_nothing(nnunetv2_folder):
+    with holding("at", nnunetv2_folder / TRAINER_SHIM) as other:
+        before = files_below(nnunetv2_folder)
+        with pytest.raises(AtWorkError, match=f"process {other.pid} on "):
+            registration.register(nnunetv2_folder)
+        assert files_below(nnunetv2_folder) == before
+
+
+def test_what_is_current_is_not_written_again(nnunetv2_folder):
+    written = registration.register(nnunetv2_folder)
+    with holding("at", nnunetv2_folder / TRAINER_SHIM):
+        assert registration.register(nnunetv2_folder) == written
 
 
 def test_undo_in_a_folder_that_turned_read_only_keeps_both_shims(nnunetv2_folder, monkeypatch):

@@ -11,8 +11,14 @@ import torch
 from planning_data import make_dataset
 
 from nnunet_diffusion_ensemble.cli.parser import main
+from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
-from nnunet_diffusion_ensemble.planning.for_denoiser import DenoiserPlanner, for_channels, refuse_contradictions
+from nnunet_diffusion_ensemble.planning.for_denoiser import (
+    DenoiserPlanner,
+    for_channels,
+    refuse_contradictions,
+    refuse_incomplete,
+)
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 from nnunet_diffusion_ensemble.training.denoising_network import PretrainingNetwork
 
@@ -235,3 +241,38 @@ def test_a_checkpoint_of_stock_nnunet_is_refused_by_its_trainer(tmp_path, capsys
     torch.save({"network_weights": {}, "init_args": {}, "trainer_name": "nnUNetTrainer"}, tmp_path / "stock.pth")
     assert main(["plan", "-d", "1", "--denoiser", str(tmp_path / "stock.pth")]) == 2
     assert "holds no denoiser: it was written by nnUNetTrainer" in capsys.readouterr().err
+
+
+class MakesFile:
+    """When it is unpickled."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return Path.write_text, (self.file, "code was run")
+
+
+def test_plans_for_a_trusted_denoiser_name_a_copy_without_code(
+    plan: Callable[..., dict], save_denoiser: Callable[..., Path], tmp_path: Path
+) -> None:
+    hostile = save_denoiser()
+    checkpoint = torch.load(hostile, weights_only=True)
+    torch.save(checkpoint | {"logging": MakesFile(tmp_path / "run")}, hostile)
+    plans = plan(hostile, options=("--trust",))
+    assert (tmp_path / "run").is_file()
+    copy = Path(plans["configurations"]["2d"]["diffusion"]["pretrained_checkpoint"])
+    assert copy.name == "nnUNetDiffusionEnsemblePlans_denoiser.pth"
+    weights = torch.load(copy, weights_only=True)["network_weights"]
+    assert all(torch.equal(value, checkpoint["network_weights"][name]) for name, value in weights.items())
+
+
+def test_a_denoiser_whose_plans_do_not_say_how_images_were_preprocessed_is_refused(
+    save_denoiser: Callable[..., Path], tmp_path: Path
+) -> None:
+    denoiser = save_denoiser()
+    checkpoint = torch.load(denoiser, weights_only=True)
+    del checkpoint["init_args"]["plans"]["image_reader_writer"]
+    torch.save(checkpoint, denoiser)
+    with pytest.raises(ValueError, match=r"plans in .*denoiser\.pth lack image_reader_writer, so nobody knows how"):
+        refuse_incomplete(read_pretrained(denoiser))

@@ -77,6 +77,15 @@ def test_pretraining_batch_covers_five_per_cent_of_labelled_and_unlabelled_image
     assert planned["batch_size"] == 2  # 5% of 20 is 1, and nnU-Net never goes below 2
 
 
+def test_labels_are_trained_on_with_the_shift_augmentation_unless_nnunets_is_asked_for(tmp_path, monkeypatch):
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0))
+    nnunets = PlanningOptions(method={"training.augmentation": "nnunet"})
+    for options, expected in ((None, "shift"), (nnunets, "nnunet")):
+        method = plan(DiffusionEnsemblePlanner(name, options=options))["2d"]["diffusion"]
+        assert method["training"]["augmentation"] == expected
+        assert method["pretraining"]["augmentation"] == "nnunet"
+
+
 def test_options_change_topology_batch_and_method(tmp_path, monkeypatch):
     name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0))
     options = PlanningOptions(

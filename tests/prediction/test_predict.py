@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from PIL import Image
 from stock_prediction import stock
 
-from nnunet_diffusion_ensemble.prediction.folder import CaseFiles
+from nnunet_diffusion_ensemble.prediction.folder import CaseFiles, PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import read_model
+from nnunet_diffusion_ensemble.prediction.origin import Origin
 from nnunet_diffusion_ensemble.prediction.predict import predict
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
@@ -298,8 +300,17 @@ def test_cases_of_which_no_record_says_how_they_were_made_are_not_continued_with
     model, cases = model_folder(), images(num_cases=1)
     output = run(cases, tmp_path / "out", model)
     (output / "predicted_from.json").write_text("{")
-    with pytest.raises(ValueError, match="no record says from what it was made"):
+    with pytest.raises(ValueError, match=r"no whole predicted_from\.json that says .* leave out --continue_prediction"):
         run(cases, output, model, continue_prediction=True)
+
+
+def test_what_another_program_or_an_earlier_version_predicted_is_not_continued_with(tmp_path: Path) -> None:
+    target = PredictionFolder(tmp_path, ".nii.gz", SimpleITKIO())
+    origin = Origin(tmp_path / "predicted_from.json", {"model": {}, "settings": {}, "images": {}})
+    target.check_continues({}, origin)  # nothing is there
+    (tmp_path / "case_0.nii.gz").touch()
+    with pytest.raises(ValueError, match=r"holds predictions \(case_0\.nii\.gz\).*an earlier version or"):
+        target.check_continues({}, origin)
 
 
 def test_cases_of_an_older_model_that_were_left_out_are_not_taken_up_later(

@@ -22,7 +22,7 @@ from nnunet_diffusion_ensemble.report.write import write_report
 SMALL = Made(models=("Ensemble", "Scratch"), seeds=(0, 1), num_cases=3, has_images=False, metrics=("Dice", "HD95"))
 LEAST = replace(SMALL, num_cases=2, seeds=(0,), labelled_cases=(6,), with_timesteps=(), has_calibration=False)
 EVERYTHING = ["summary", "tested", "label_efficiency", "cases", "comparisons", "domain_gap", "timesteps", "calibration"]
-EVERYTHING += ["all_metrics", "gallery", "provenance"]
+EVERYTHING += ["predicted_dice", "all_metrics", "gallery", "provenance"]
 
 
 NASTY = "<script>alert('1 & 2')</script>"

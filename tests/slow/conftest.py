@@ -1,7 +1,8 @@
-"""Chains that several tests use: on X-rays, trained once for all, and tiny ones on any data set."""
+"""What several tests use: chains on X-rays, trained once for all, and tiny ones on any data set; and a browser."""
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,20 @@ from nnunet_commands import (
     registration,
 )
 from xray_chain import DATASET, XRAYS, Chain, train_chain
+
+BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chromium-headless-shell")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the dev extra")
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"needs a Chromium: none of {', '.join(BROWSERS)} is installed")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The demo in tiny: killed in the middle of its pretraining, started again, its results; and without pretraining."""
+"""The demo in tiny: killed in its pretraining, started again, its results and models; and without pretraining."""
 
 import json
 import os
@@ -6,23 +6,26 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 pytestmark = pytest.mark.slow
 
 TINY = """
 import sys
 from pathlib import Path
-from nnunet_diffusion_ensemble.demo.steps import DemoOptions, run_demo
+from nnunet_diffusion_ensemble.demo.run import run_demo
+from nnunet_diffusion_ensemble.demo.steps import DemoOptions
 sizes = dict(pretrain=True, base_features=4, pretraining_epochs=7, pretraining_iterations=10, pretraining_batch_size=4)
-sizes |= dict(epochs=1, iterations=10, unlabelled_images=12, cases_per_hospital=3)
+sizes |= dict(minutes=0.01, iterations=5, unlabelled_images=12, cases_per_hospital=3)
 sys.exit(run_demo(Path(sys.argv[1]), DemoOptions(**sizes)))
 """
-WITHOUT_PRETRAINING = TINY.replace("pretrain=True", "pretrain=False").replace("iterations=10, un", "iterations=100, un")
+WITHOUT_PRETRAINING = TINY.replace("pretrain=True", "pretrain=False").replace("minutes=0.01", "minutes=0.2")
+MODELS = ("DiffusionEnsembleTrainer", "nnUNetTrainer")
+EXPORT = "from nnunetv2.model_sharing.entry_points import export_pretrained_model_entry as export; export()"
 TIMEOUT_SECONDS = 900
 
 
@@ -68,14 +71,39 @@ def test_pretraining_went_on_where_it_was_killed(shown: tuple[Path, str]) -> Non
     assert numbers[-1][-1] == 6
 
 
-def test_results_of_both_hospitals_are_written_and_shown(shown: tuple[Path, str]) -> None:
+def test_results_of_both_models_on_both_hospitals_are_written_and_shown(shown: tuple[Path, str]) -> None:
     folder, output = shown
     summary = json.loads((folder / "summary.json").read_text())
-    assert [len(one["dice"]) for one in summary.values()] == [3, 3]
     for hospital, one in summary.items():
-        assert one["mean_dice"] == pytest.approx(np.mean(list(one["dice"].values())))
-        assert any(line.startswith(hospital) and f"{one['mean_dice']:.3f}" in line for line in output.splitlines())
-    assert Image.open(folder / "overlay.png").size[0] > 500
+        assert list(one["dice"]) == [*MODELS, "mean shape"]
+        for name, dice in one["dice"].items():
+            assert len(dice) == 3
+            assert one["mean_dice"][name] == pytest.approx(np.mean(list(dice.values())))
+        row = " ".join(f"{mean:.3f}" for mean in one["mean_dice"].values())
+        assert any(line.startswith(hospital) and " ".join(line.split()).endswith(row) for line in output.splitlines())
+
+
+def test_it_ends_with_the_report(shown: tuple[Path, str]) -> None:
+    folder, output = shown
+    assert "benchmark/report/report.html" in output
+    page = (folder / "benchmark/report/report.html").read_text()
+    assert all(name in page for name in (*MODELS, "Montgomery, held out", "Shenzhen, another hospital"))
+
+
+def test_nothing_is_written_outside_its_folder(shown: tuple[Path, str]) -> None:
+    others = [path.name for path in shown[0].parent.iterdir() if path != shown[0]]
+    assert [name for name in others if not name.endswith(".lock")] == []
+
+
+@pytest.mark.parametrize("trainer", MODELS)
+def test_nnunet_exports_what_it_trained(shown: tuple[Path, str], trainer: str, tmp_path: Path) -> None:
+    variables = {f"nnUNet_{name}": str(shown[0] / f"nnUNet_{name}") for name in ("raw", "preprocessed", "results")}
+    options = ["-d", "1", "-c", "2d", "-f", "0", "-tr", trainer, "-p", "nnUNetDiffusionEnsemblePlans"]
+    command = [sys.executable, "-c", EXPORT, *options, "-o", str(tmp_path / "model.zip")]
+    subprocess.run(command, env={**os.environ, **variables}, check=True, timeout=TIMEOUT_SECONDS)
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        names = {Path(name).name for name in archive.namelist()}
+    assert {"dataset.json", "plans.json", "checkpoint_final.pth", "summary.json"} <= names
 
 
 def test_with_the_denoiser_that_ships_few_iterations_beat_the_mean_shape(tmp_path: Path) -> None:
@@ -84,4 +112,4 @@ def test_with_the_denoiser_that_ships_few_iterations_beat_the_mean_shape(tmp_pat
     assert process.returncode == 0, output
     summary = json.loads((tmp_path / "folder" / "summary.json").read_text())
     for one in summary.values():
-        assert one["mean_dice"] > one["mean_dice_of_mean_shape"] + 0.05
+        assert one["mean_dice"]["DiffusionEnsembleTrainer"] > one["mean_dice"]["mean shape"] + 0.05

@@ -1,4 +1,4 @@
-"""Processes that are killed (`kill -9`) while they write: nothing is lost but what was not finished.
+"""Processes that are killed (`kill -9`) while they write, or two at once: nothing is lost but what was not finished.
 
 Run as a script, this file is `nnUNetv2_train` with a disk that is slow in the middle of every checkpoint.
 """
@@ -6,6 +6,7 @@ Run as a script, this file is `nnUNetv2_train` with a disk that is slow in the m
 import io
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -115,3 +116,24 @@ def test_half_a_checkpoint_is_not_continued_from(workplace: Workplace) -> None:
     (folder / "checkpoint_latest.pth").write_bytes(whole[: len(whole) // 2])
     output = workplace.train(PRETRAIN, plans, "all", "--c", fails=True)
     assert "checkpoint_latest.pth is not a checkpoint that nnU-Net wrote: it is truncated" in output
+
+
+def test_a_second_training_of_the_fold_is_told_who_is_at_work_and_the_first_one_ends_whole(
+    workplace: Workplace,
+) -> None:
+    workplace.run("nnunet-diffusion", "preprocess", "-d", 1, "-p", PLANS, "-c", "2d", "-np", 1)  # what is not yet
+    longer = {"pretraining.num_epochs": 1, "pretraining.num_iterations_per_epoch": 300}
+    plans = change_plans(workplace.plans(PLANS), "TwoAtOnce", longer).stem
+    folder = workplace.trained(PRETRAIN, plans) / "fold_all"
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(workplace.train, PRETRAIN, plans, "all")
+        while not first.done() and not (folder / ".lock").is_file():
+            time.sleep(0.01)
+        told = workplace.train(PRETRAIN, plans, "all", fails=True)
+        first.result()
+    assert f"{folder} is being written by another process: process " in told
+    assert f"nnUNetv2_train 1 2d all -tr {PRETRAIN} -p {plans}" in told.split("another process: ")[1]
+    assert "Traceback" not in told
+    weights = torch.load(folder / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    assert weights["denoiser.trained_iterations"] == 300
+    assert not (folder / ".lock").exists()

@@ -1,8 +1,7 @@
 """The report in a browser without a network: on a laptop, on a phone and printed, nothing is missing or sticks out."""
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from report_data import Made, make_results
 from nnunet_diffusion_ensemble.report.write import write_report
 
 pytestmark = pytest.mark.slow
-BROWSERS = ("chromium", "google-chrome", "chromium-browser", "chromium-headless-shell")
 LONG = "DiffusionEnsembleTrainer__nnUNetDiffusionEnsemblePlans__2d of the second hospital"
 USUAL = Made(num_cases=5)
 MANY = Made(
@@ -68,18 +66,6 @@ class Look:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of the dev extra")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"needs a Chromium: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("usual")
     return write_report(make_results(folder, USUAL), folder / "report")
@@ -112,10 +98,10 @@ def test_the_page_fits_and_nothing_is_missing(browser: Any, usual: Path, device:
     assert found.problems() == {}
     assert found.seen["sections"] == [
         *("summary", "tested", "label_efficiency", "cases", "comparisons", "domain_gap", "timesteps", "calibration"),
-        *("all_metrics", "gallery", "provenance"),
+        *("predicted_dice", "all_metrics", "gallery", "provenance"),
     ]
-    # A label and two domains: curves, boxes, timesteps, calibration, one gap; three models with three cases in each.
-    assert found.seen["pictures"] == 2 * 4 + 1 + 2 * 3 * 3
+    # A label and two domains: curves, boxes, timesteps, calibration, retention, one gap; three models with three cases.
+    assert found.seen["pictures"] == 2 * 5 + 1 + 2 * 3 * 3
 
 
 @pytest.mark.parametrize("made", [MANY, VOLUMES], ids=["many models, long names", "volumes, regions"])

@@ -82,6 +82,7 @@ def fold(make_trainer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> F
     """A fold of tiny cases, of which an iteration is said to take ten seconds."""
     monkeypatch.setattr(Fold, "make_trainer", lambda *_: make_trainer(ScratchTrainer))
     monkeypatch.setattr(timed_training, "measure_iteration", lambda trainer, clock: 10.0)
+    monkeypatch.setattr(ScratchTrainer, "perform_actual_validation", lambda self: None)  # starts processes
     monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *_: None)
     return Fold("1", "2d", 0, "ScratchTrainer", "Plans", "cpu")
 
@@ -119,6 +120,20 @@ def test_a_training_of_another_time_is_not_continued(fold: Fold, monkeypatch: py
     train_for(fold, TimeBudget(minutes=1, iterations_per_epoch=2))
     with pytest.raises(ValueError, match=r"was trained with 1 minutes of wall.*, not with 3 minutes of wall"):
         train_for(fold, TimeBudget(minutes=3, iterations_per_epoch=2), continue_training=True)
+
+
+def test_a_training_ends_with_the_validation_and_one_that_is_finished_has_only_that_left(
+    fold: Fold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    train = ScratchTrainer.run_training
+    monkeypatch.setattr(ScratchTrainer, "run_training", lambda self: (done.append("training"), train(self)))
+    monkeypatch.setattr(ScratchTrainer, "perform_actual_validation", lambda self: done.append("validation"))
+    limit = TimeBudget(minutes=1, iterations_per_epoch=2)
+    train_for(fold, limit)
+    assert done == ["training", "validation"]
+    train_for(fold, limit, continue_training=True)
+    assert done == ["training", "validation", "validation"]
 
 
 def test_cpu_time_counts_augmentation(fold: Fold, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 from nnunet_diffusion_ensemble.training import denoising
 from nnunet_diffusion_ensemble.training.held_out import random_patches
+from nnunet_diffusion_ensemble.training.log import HeldOutLossLogger
 
 
 def run_epoch(trainer: DiffusionPretrainTrainer, held_out_loss: float) -> set[str]:
@@ -119,11 +120,16 @@ def test_bfloat16_learns_what_float32_learns(started, randn):
 # ---- time limit
 
 
+@pytest.fixture
+def without_progress(monkeypatch):
+    monkeypatch.setattr(HeldOutLossLogger, "plot_progress_png", lambda self, folder: None)  # takes a second
+
+
 def final_checkpoint(trainer: DiffusionPretrainTrainer) -> Path:
     return Path(trainer.output_folder) / "checkpoint_final.pth"
 
 
-def test_a_time_limit_ends_the_training_with_a_final_checkpoint(make_pretraining):
+def test_a_time_limit_ends_the_training_with_a_final_checkpoint(make_pretraining, without_progress):
     trainer = make_pretraining(0, {"pretraining.max_hours": 1e-6})
     trainer.run_training()
     checkpoint = torch.load(final_checkpoint(trainer), weights_only=False)
@@ -132,7 +138,7 @@ def test_a_time_limit_ends_the_training_with_a_final_checkpoint(make_pretraining
     assert (Path(trainer.output_folder) / "samples_epoch_1.png").is_file()
 
 
-def test_a_training_that_was_ended_by_its_limit_does_not_go_on(make_pretraining, make_trainer):
+def test_a_training_that_was_ended_by_its_limit_does_not_go_on(make_pretraining, make_trainer, without_progress):
     options = {"pretraining.max_hours": 1e-6}
     trainer = make_pretraining(0, options)
     trainer.run_training()
@@ -142,7 +148,7 @@ def test_a_training_that_was_ended_by_its_limit_does_not_go_on(make_pretraining,
     assert again.current_epoch == 1
 
 
-def test_without_reaching_the_limit_all_epochs_are_run(make_pretraining):
+def test_without_reaching_the_limit_all_epochs_are_run(make_pretraining, without_progress):
     trainer = make_pretraining(0, {"pretraining.max_hours": 1.0})
     trainer.run_training()
     assert torch.load(final_checkpoint(trainer), weights_only=False)["current_epoch"] == 3

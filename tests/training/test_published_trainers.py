@@ -42,6 +42,7 @@ OTHER_PLANS = {
     "ensemble.head.finest_levels": 2,
     "training.fine_tune_denoiser": True,
     "training.timesteps_per_image": 2,
+    "training.augmentation": "shift",
 }
 # One of each kind; variants of a kind differ in a number.
 KINDS = ["TEDMTrainer", "LEDMTrainer", "PDDMTrainer", "SingleTimestepTrainer"]
@@ -82,6 +83,7 @@ def test_the_plans_beside_the_model_say_the_definition_whatever_the_plans_said(
     found += (ensemble["adds_noise"], training["fine_tune_denoiser"])
     assert found == DEFINITIONS[name]
     assert (head["interpolation"], training["timesteps_per_image"]) == ("nearest", None)
+    assert training["augmentation"] == "nnunet"
     assert trainer.method == DiffusionMethod.from_plans({"diffusion": method})
 
 
