@@ -28,6 +28,7 @@ FLOORS = (
     ("training",),
     ("planning",),
     ("augmentation", "data", "network"),
+    ("dicom",),
     ("denoiser", "images"),
     ("nnunet",),
     ("method",),

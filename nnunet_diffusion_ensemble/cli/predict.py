@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand."""
     parser.add_argument("-i", type=Path, required=True, metavar="IMAGES", help="folder of images (CASE_0000.png, ...)")
     parser.add_argument("-o", type=Path, required=True, metavar="OUTPUT", help="folder to write")
+    parser.add_argument("--dicom", action="store_true", help="images are DICOM; write DICOM SEG, too")
+    parser.add_argument("--segment-codes", type=Path, metavar="JSON", help="with --dicom: codes of the labels")
     add_model_arguments(parser)
     parser.add_argument("--continue_prediction", "--c", action="store_true", help="leave out cases that are there")
     parser.add_argument(
@@ -60,22 +62,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predicts, with a line for each case."""
     from nnunet_diffusion_ensemble.prediction.folder import SETTINGS, TABLE
+    from nnunet_diffusion_ensemble.prediction.from_dicom import predict_dicom
     from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict
 
+    if args.segment_codes and not args.dicom:
+        raise ValueError("--segment-codes describes the segments of DICOM SEG: add --dicom, or leave it out.")
     settings, model = settings_of_arguments(args), model_folder(args)
     left_out = num_cases = 0
+    how = (args.denoiser, args.continue_prediction, args.on_problem, args.calibrated, args.review_below)
+    arguments = (args.i, args.o, model, settings, *how)
+    cases = predict_dicom(*arguments, codes=args.segment_codes) if args.dicom else predict(*arguments)
     to_review = 0
-    for case in predict(
-        args.i,
-        args.o,
-        model,
-        settings,
-        args.denoiser,
-        args.continue_prediction,
-        args.on_problem,
-        args.calibrated,
-        args.review_below,
-    ):
+    for case in cases:
         if isinstance(case, LeftOut):
             print(f"{'Left out' if case.is_problem else 'Not looked at'}: {case}", flush=True)
             left_out += case.is_problem

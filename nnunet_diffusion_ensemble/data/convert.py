@@ -158,7 +158,7 @@ def _write_json(root: Path, report: ConversionReport) -> None:
 
 
 @contextmanager
-def _all_or_nothing(output: Path) -> Iterator[Path]:
+def all_or_nothing(output: Path) -> Iterator[Path]:
     """A hidden sibling of `output` to write into: it takes that place at the end, and is removed on any error."""
     part = output.with_name(f".{output.name}.partial")
     shutil.rmtree(part, ignore_errors=True)  # left by a run that was killed
@@ -191,7 +191,8 @@ def dataset_folder(name: str) -> Path:
     return Path(nnUNet_raw) / name
 
 
-def _check_output(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
+def check_output(output: Path, sources: Sequence[Path], overwrite: bool) -> None:
+    """Raises ValueError or FileExistsError if a data set cannot be written there from these folders."""
     _check_dataset_name(output.name)
     inside = [source for source in sources if source.resolve().is_relative_to(output.resolve())]
     if inside:
@@ -254,7 +255,7 @@ def convert(
     if resize is not None and min(resize) < 1:
         raise ValueError(f"resize is (height, width) in pixels, both at least 1, not {resize}.")
     sources = [folder for folder in (images, masks, test_images, *unlabelled) if folder]
-    _check_output(output, sources, overwrite)
+    check_output(output, sources, overwrite)
     cases = find_source_cases(images, masks, unlabelled, test_images, mask_suffix)
     survey = survey_cases(cases)
     mask_values = name_mask_values(survey.values, labels) if images else {"background": 0}
@@ -262,8 +263,8 @@ def convert(
     output.parent.mkdir(parents=True, exist_ok=True)
     with alone_at(output):
         bring_back_folder(output)
-        _check_output(output, sources, overwrite)  # another process may have written it meanwhile
-        with _all_or_nothing(output) as root:
+        check_output(output, sources, overwrite)  # another process may have written it meanwhile
+        with all_or_nothing(output) as root:
             for folder in {case.folder for case in cases} | ({"labelsTr"} if images else set()):
                 (root / folder).mkdir()
             write = partial(_write_case, root=root, to_grey=survey.is_grey, lookup=_lookup(mask_values), resize=resize)

@@ -73,6 +73,7 @@ def predict(
     on_problem: OnProblem = "refuse",
     calibrated: bool = False,
     review_below: float | None = None,
+    left_out: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[PredictedCase | LeftOut]:
     """Predicts all cases of a folder and writes `uncertainty.csv` at the end; `Prediction` says what is written.
 
@@ -91,6 +92,7 @@ def predict(
         calibrated: write probabilities with the temperature of the model's calibration. Dice is predicted in any case
             if the calibration has it.
         review_below: mark cases whose interval of predicted Dice begins below it.
+        left_out: what was left out before, to be noted there as well.
 
     Yields:
         each case when it is done, and what is left out.
@@ -121,7 +123,8 @@ def predict(
         else:
             target.forget(found.cases)
         forget_what_changed(model, found.cases, output, origin)
-        yield from predict_cases(model, found.cases, output, how, True, on_problem, found.problems, use)
+        left_out = {**left_out, **found.problems}
+        yield from predict_cases(model, found.cases, output, how, True, on_problem, left_out, use)
 
 
 def stamps_of_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> dict[str, list[int]]:
