@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nnunet_diffusion_ensemble import LoadedDenoiser, load_denoiser
-from nnunet_diffusion_ensemble.demo.steps import SAMPLE
+from nnunet_diffusion_ensemble.demo.hospitals import SAMPLE
 from nnunet_diffusion_ensemble.method import HeadSettings
 from nnunet_diffusion_ensemble.network.heads import PixelClassifier
 
