@@ -62,7 +62,9 @@ def try_recording() -> None:
         images, masks = torch.randn(4, 1, 32, 32).cuda(), torch.randint(2, (4, 32, 32)).cuda()
         optimizer = make_optimizer("AdamW", network.parameter_groups(1e-3, 0), 0.0)
 
-        def loss(network=network, images=images, masks=masks) -> torch.Tensor:  # type: ignore[no-untyped-def]
+        def loss(
+            network: PlainUNet = network, images: torch.Tensor = images, masks: torch.Tensor = masks
+        ) -> torch.Tensor:
             return segmentation_loss(network.logits_for_loss(images), masks)
 
         step = Step(loss, optimizer, recorded, torch.cuda.Stream())

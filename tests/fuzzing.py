@@ -1,9 +1,22 @@
-"""Changes of a file's content that nobody would think of."""
+"""Changes of a file's content that nobody would think of, and how a reader may end."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 KINDS: tuple[Any, ...] = (None, True, -1, 0, 3.5, float("nan"), "", "text", [], [None], ["a", 2], {}, {"a": 1}, [[1]])
+
+
+def is_read(read: Callable[[], Any], what: object) -> bool:
+    """Whether it was read; any other end than a sentence of ours fails."""
+    try:
+        read()
+    except (ValueError, NotImplementedError) as error:
+        assert str(error), what
+        return False
+    except Exception as error:
+        raise AssertionError(f"{type(error).__name__}: {error} at {what}") from error
+    return True
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -60,8 +60,8 @@ def model_of_folder(folder: str, timesteps: Sequence[int] | None = None, device:
             f"{path} has no finished fold (fold_0/{FINAL}). Name a results folder: "
             "nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION."
         )
-    folds: list[int | str] = [int(fold) for fold in found if fold.isdigit()]
-    loaded = load_model(path, folds=folds or "all", timesteps=timesteps, device=device)  # type: ignore[arg-type]
+    folds = [int(fold) for fold in found if fold.isdigit()]
+    loaded = load_model(path, folds=folds or "all", timesteps=timesteps, device=device)
     return PageModel(path.name, loaded)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzzing import change_somewhere, damaged
+from fuzzing import change_somewhere, damaged, is_read
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.planning.plan import read_plans
@@ -16,18 +16,6 @@ from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
 SETTINGS = PredictionSettings(folds=(0,), device="cpu")
 TRIES, BUILT_ONE_OF = 100, 25
-
-
-def is_read(read: Callable[[], Any], what: object) -> bool:
-    """Whether it was read; any other end than a sentence of ours fails."""
-    try:
-        read()
-    except (ValueError, NotImplementedError) as error:
-        assert str(error), what
-        return False
-    except Exception as error:
-        raise AssertionError(f"{type(error).__name__}: {error} at {what}") from error
-    return True
 
 
 def readers(model: Path) -> tuple[Callable[[], Any], Callable[[], Any], Callable[[], Any]]:
