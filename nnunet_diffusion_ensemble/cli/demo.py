@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-HELP = "train two models on six real X-rays, test them on two hospitals, write the report (10 minutes)"
+HELP = "train two models on six real X-rays, test them on two hospitals, write the report"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand."""
     parser.add_argument("folder", type=Path, nargs="?", default=Path("nnunet-diffusion-demo"), help="where it all goes")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--quick", action="store_true", help="shorter trainings and fewer cases (2 minutes)")
+    sizes.add_argument("--quick", action="store_true", help="shorter trainings and fewer cases (3 minutes)")
     sizes.add_argument("--pretrain", action="store_true", help="pretrain a denoiser of its own, the whole chain")
     parser.add_argument(
         "--open",
