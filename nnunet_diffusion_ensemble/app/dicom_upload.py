@@ -51,7 +51,7 @@ def blaming_upload(file: Path) -> Iterator[None]:
         raise error if error.files == (file,) else ImageError([file], f"cannot be used: {error.short}") from error
 
 
-def convert_dicom(file: Path, folder: Path, most_bytes: int, most_voxels: int) -> ConvertedDicom:
+def nifti_of_dicom(file: Path, folder: Path, most_bytes: int, most_voxels: int) -> ConvertedDicom:
     """Converts the one image of an upload.
 
     Args:

@@ -17,8 +17,8 @@ from nnunet_diffusion_ensemble.app.dicom_upload import (
     DICOM_ENDINGS,
     NIFTI,
     ZIP_ENDINGS,
-    convert_dicom,
     is_dicom,
+    nifti_of_dicom,
     too_many_voxels,
 )
 from nnunet_diffusion_ensemble.images.reading import (
@@ -104,7 +104,7 @@ def read_upload(file: Path) -> Upload:
 def _read_dicom(file: Path) -> Upload:
     """By way of a NIfTI file beside it, which lies there no longer than this takes."""
     with TemporaryDirectory(dir=file.parent) as folder:
-        converted = convert_dicom(file, Path(folder), LARGEST_MB * 10**6, LARGEST_VOXELS)
+        converted = nifti_of_dicom(file, Path(folder), LARGEST_MB * 10**6, LARGEST_VOXELS)
         reader = SimpleITKIO()
         voxels, properties = read_images(reader, [converted.file])
     voxels = voxels.astype(np.float32, copy=False)

@@ -160,7 +160,7 @@ def test_too_much_is_refused_before_it_is_decoded(
     file = series(tmp_path, slices)
     assert file.stat().st_size < 10_000 < sum(one.stat().st_size for one in (tmp_path / "series").iterdir())
     monkeypatch.setattr(module, limit, value)
-    monkeypatch.setattr(module, "convert_dicom", lambda *a: dicom_upload.convert_dicom(*a[:2], int(a[2]), a[3]))
+    monkeypatch.setattr(module, "nifti_of_dicom", lambda *a: dicom_upload.nifti_of_dicom(*a[:2], int(a[2]), a[3]))
     monkeypatch.setattr(dicom_upload, "read_dicom_case", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(ImageError, match=message):
         read_upload(file)
