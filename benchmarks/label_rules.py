@@ -24,7 +24,10 @@ DOMAINS = """domains:
     images: Dataset999_shenzhen/imagesTr
     references: Dataset999_shenzhen/labelsTr
     cases: {cases}
-  - {{name: Montgomery, role: target, images: Dataset999_montgomery/imagesTr, references: Dataset999_montgomery/labelsTr}}
+  - name: Montgomery
+    role: target
+    images: Dataset999_montgomery/imagesTr
+    references: Dataset999_montgomery/labelsTr
 unit: px
 """
 
