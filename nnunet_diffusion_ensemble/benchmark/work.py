@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from nnunet_diffusion_ensemble.system.environment import environment
+from nnunet_diffusion_ensemble.system.environment import versions_and_hardware
 from nnunet_diffusion_ensemble.system.records import read_record, write_record
 
 WORK = "work.json"
@@ -21,7 +21,7 @@ def note_work(folder: Path, step: str, num_cases: int, seconds: float) -> None:
         num_cases: that were predicted or evaluated; not those that were there before.
         seconds: it took.
     """
-    note = {"cases": num_cases, "seconds": round(seconds, 3), "environment": environment()}
+    note = {"cases": num_cases, "seconds": round(seconds, 3), "environment": versions_and_hardware()}
     write_record(folder / WORK, {**read_work(folder), step: {"finished": _now(), **note}})
 
 

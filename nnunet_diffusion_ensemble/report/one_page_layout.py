@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -22,7 +22,7 @@ from nnunet_diffusion_ensemble.report.one_page import OnePage, Row
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"  # come with matplotlib: the same on every machine
 MARGIN, GREY, INK = 13 * mm, colors.HexColor("#5b6670"), colors.HexColor("#1d2730")
 WIDTH, HEIGHT = A4[0] - 2 * MARGIN, A4[1] - 2 * MARGIN
-TABLE_SIZE = 6.6  # points
+TABLE_SIZE, ROW_HEIGHT = 6.6, 9.2  # points
 SHARES = {6: (0.21, 0.14, 0.26, 0.07, 0.22, 0.1), 7: (0.17, 0.11, 0.21, 0.06, 0.18, 0.09, 0.18)}  # widths by columns
 TITLE = ParagraphStyle("title", fontName=BOLD, fontSize=14, leading=17, textColor=INK)
 HEADING = ParagraphStyle("heading", fontName=BOLD, fontSize=8.5, leading=11, spaceBefore=5, textColor=INK)
@@ -33,25 +33,28 @@ SMALL = ParagraphStyle("small", TEXT, fontSize=6.2, leading=7.8, textColor=GREY)
 
 @dataclass(frozen=True)
 class Room:
-    """How much is shown: sentences under each heading, domains, rows of the table."""
+    """How much is shown.
+
+    Attributes:
+        sentences: under each heading.
+        domains: that were tested.
+        rows: of the table, at least.
+    """
 
     sentences: int
     domains: int
     rows: int
 
 
-def _rooms() -> Iterator[Room]:
-    """From the most to the least that a page of it is worth; the least fits always."""
-    for sentences, domains, fewest in ((8, 8, 14), (5, 6, 12), (4, 5, 8), (3, 4, 5), (2, 3, 3), (1, 2, 1)):
-        for rows in range(40, fewest - 1, -1):
-            yield Room(sentences, domains, rows)
+# From the most to the least; the last always fits.
+ROOMS = Room(8, 8, 14), Room(5, 6, 12), Room(4, 5, 8), Room(3, 4, 5), Room(2, 3, 3), Room(1, 2, 0)
 
 
 def one_page_pdf(content: OnePage) -> bytes:
     """The page as PDF, the same bytes whenever it is made."""
     for name in (FONT, BOLD):
         pdfmetrics.registerFont(TTFont(name, str(Path(matplotlib.get_data_path(), "fonts/ttf", f"{name}.ttf"))))
-    parts = next(parts for room in _rooms() if _height(parts := _parts(content, room)) <= HEIGHT)
+    parts = _fitting_parts(content)
     stream = io.BytesIO()
     canvas = Canvas(stream, pagesize=A4, invariant=True)
     canvas.setTitle(content.title)
@@ -63,6 +66,15 @@ def one_page_pdf(content: OnePage) -> bytes:
         part.drawOn(canvas, MARGIN, top)
     canvas.save()
     return stream.getvalue()
+
+
+def _fitting_parts(content: OnePage) -> list[Flowable]:
+    """With as many rows as there is room for."""
+    for room in ROOMS:
+        rows = int((HEIGHT - _height(_parts(content, replace(room, rows=0)))) / ROW_HEIGHT)
+        if rows >= min(room.rows, len(content.rows)):
+            break
+    return _parts(content, replace(room, rows=rows))
 
 
 def _height(parts: Sequence[Flowable]) -> float:
@@ -130,7 +142,7 @@ def _table(headings: Sequence[str], rows: Sequence[Row]) -> Table:
             starts.append(position)
         cells.append(_fitted(texts, widths, FONT))
         before = key
-    table = Table(cells, widths, 9.2)
+    table = Table(cells, widths, ROW_HEIGHT)
     lines = [("LINEABOVE", (0, start), (-1, start), 0.25, colors.HexColor("#c9ced2")) for start in starts]
     table.setStyle(
         [

@@ -12,7 +12,7 @@ PACKAGE = "nnunet-diffusion-ensemble"
 GIB = 2**30
 
 
-def environment() -> dict[str, Any]:
+def versions_and_hardware() -> dict[str, Any]:
     """Of this process, for a record in JSON."""
     return {"python": platform.python_version(), "packages": package_versions(), **hardware()}
 
