@@ -1,5 +1,6 @@
 """References, domains and specifications for the tests of benchmarks, beside the models of `trained_models.py`."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from trained_models import save_volume
 from nnunet_diffusion_ensemble.benchmark import pair as pair_module
 from nnunet_diffusion_ensemble.benchmark import runner
 from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress
+from nnunet_diffusion_ensemble.benchmark.record import RECORD
 from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+from nnunet_diffusion_ensemble.benchmark.work import WORK
 
 SHAPE = (2, 16, 17)
 
@@ -85,7 +88,15 @@ def with_models(spec: BenchmarkSpec, *models: dict) -> BenchmarkSpec:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+    """All files, without when and where they were made."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != WORK]
+    return {str(file.relative_to(folder)): _without_times(file) for file in files}
+
+
+def _without_times(file: Path) -> bytes:
+    if file.name != RECORD:
+        return file.read_bytes()
+    return json.dumps(json.loads(file.read_text()) | {"work": [], "environments": []}).encode()
 
 
 def notes_of(spec: BenchmarkSpec) -> list[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nnunet_diffusion_ensemble.benchmark import domains as domains_module
@@ -17,9 +18,10 @@ from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 from nnunet_diffusion_ensemble.evaluation import cases as evaluation
 from nnunet_diffusion_ensemble.evaluation.labels import evaluated_labels
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
+from nnunet_diffusion_ensemble.system.known_checksums import KnownChecksums
 from nnunet_diffusion_ensemble.system.records import as_written, read_record, write_record
 
-CHECKED = "checked.json"
+CHECKED, CASES, CHECKSUMS = "checked.json", "cases", "checksums"
 FREE = ("metadata",)  # which no number in the results depends on
 FIXED = ("unit", "nsd_tolerance", "instances", "match_iou", "mirroring", "tile_step_size", "timesteps")
 
@@ -33,20 +35,52 @@ class Checked:
         domains: with their cases.
         problems: what is left out.
         members: cases of subgroups.
+        checksums: of all files that results depend on.
     """
 
     runs: list[Run]
     domains: list[Domain]
     problems: list[Problem]
     members: list[Member]
+    checksums: KnownChecksums
 
     def pairs(self, spec: BenchmarkSpec) -> list[list[Pair]]:
         """For each trained model its pairs with all domains."""
-        return [[Pair(spec, run, domain) for domain in self.domains] for run in self.runs]
+        return [[Pair(spec, run, domain, self.checksums) for domain in self.domains] for run in self.runs]
 
 
-def check_benchmark(spec: BenchmarkSpec, report: Report) -> Checked:
+@dataclass(frozen=True)
+class _Seen:
+    """What need not be read again in the next run.
+
+    Attributes:
+        file: that keeps it.
+        cases: stamps of those that were right, by domain.
+        checksums: of files.
+    """
+
+    file: Path
+    cases: dict[str, Any]
+    checksums: KnownChecksums
+
+    @classmethod
+    def read(cls, file: Path) -> "_Seen":
+        record = read_record(file) or {}
+        return cls(file, record.get(CASES, {}), KnownChecksums(record.get(CHECKSUMS, {})))
+
+    def write(self) -> None:
+        record = as_written({CASES: self.cases, CHECKSUMS: self.checksums.entries})
+        if record != read_record(self.file):
+            write_record(self.file, record)
+
+
+def check_benchmark(spec: BenchmarkSpec, report: Report, read_again: bool = False) -> Checked:
     """Checks models and cases.
+
+    Args:
+        spec: what is to be tested.
+        report: is told of each case and file that is read.
+        read_again: all files for their checksums, also those whose size and time of change are as before.
 
     Raises:
         ValueError: there are problems, which are listed, and the specification says `refuse`, or nothing is left.
@@ -55,14 +89,22 @@ def check_benchmark(spec: BenchmarkSpec, report: Report) -> Checked:
     runs, problems = check_models(spec)
     if runs:
         _refuse_unknown_instances(spec, runs[0])
-    domains = _check_domains(spec, runs[0], problems, report) if runs else []
+    seen = _Seen.read(spec.output / CHECKED)
+    domains = _check_domains(spec, runs[0], problems, report, seen.cases) if runs else []
+    seen.write()
     members, more = assign_groups(spec, domains, runs[0].dataset_json["file_ending"]) if domains else ([], [])
     problems += more
     if spec.on_problem == "refuse":
         refuse(problems, "Solve these, or have them left out and counted with `on_problem: skip`")
     if not domains:
         refuse(problems, "Nothing is left to test")
-    return Checked(runs, domains, problems, members)
+    if read_again:
+        seen.checksums.entries.clear()
+    files = [file for run in runs for file in run.files] + [file for domain in domains for file in domain.files]
+    tell = partial(_tell, report, "reading", "files for their checksums")
+    seen.checksums.read(files, spec.num_processes, tell)
+    seen.write()
+    return Checked(runs, domains, problems, members, seen.checksums)
 
 
 def _refuse_unknown_instances(spec: BenchmarkSpec, run: Run) -> None:
@@ -72,31 +114,30 @@ def _refuse_unknown_instances(spec: BenchmarkSpec, run: Run) -> None:
         raise ValueError(f"instances: the models have no {', '.join(unknown)}; they have {', '.join(there)}.")
 
 
-def _check_domains(spec: BenchmarkSpec, run: Run, problems: list[Problem], report: Report) -> list[Domain]:
-    """Those that have cases; adds to the problems."""
+def _check_domains(
+    spec: BenchmarkSpec, run: Run, problems: list[Problem], report: Report, record: dict[str, Any]
+) -> list[Domain]:
+    """Those that have cases; adds to the problems, and to the record of cases that were right."""
     reader = run.reader_writer()
     expected = Expected(run.dataset_json, reader, with_spacing=spec.unit == "mm")
-    file = spec.output / CHECKED
     conditions = [type(reader).__name__, dict(run.dataset_json), expected.with_spacing]
     imported = [evaluation.__name__, domains_module.__name__]  # in one go with what evaluation will need
     imported += ["monai.metrics.utils"] if any(METRICS[name].kind == "surface" for name in spec.metrics) else []
-    found, record = [], read_record(file) or {}
+    found = []
     for domain in spec.domains:
         key = as_written({"": [conditions, str(domain.images), str(domain.references)]})[""]
         before = record.get(domain.key, {})
         known = before.get("cases", {}) if before.get("of") == key else {}
-        done = partial(_tell, report, domain.name)
+        done = partial(_tell, report, "checking", domain.name)
         checked, more = check_domain(domain, expected, Reading(spec.num_processes, imported, known, done))
         problems += more
         record[domain.key] = {"of": key, "cases": {name: case.stamps for name, case in checked.cases.items()}}
         found += [checked] if checked.cases else []
-    if as_written(record) != read_record(file):
-        write_record(file, record)
     return found
 
 
-def _tell(report: Report, domain: str, done: int, total: int) -> None:
-    report(BenchmarkProgress("checking", domain, done, total))
+def _tell(report: Report, step: str, what: str, done: int, total: int) -> None:
+    report(BenchmarkProgress(step, what, done, total))
 
 
 def refuse_other_results(spec: BenchmarkSpec) -> None:

@@ -41,15 +41,15 @@ class DomainCase:
     reference: Path
     patient: str
 
-    @cached_property
-    def image_stamps(self) -> Stamps:
-        """Of its images, when they were first asked for."""
-        return stamps(self.images)
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Images, then the reference."""
+        return *self.images, self.reference
 
     @cached_property
     def stamps(self) -> Stamps:
         """Of its images and its reference, when they were first asked for."""
-        return stamps((*self.images, self.reference))
+        return stamps(self.files)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,13 @@ class Domain:
 
     spec: DomainSpec
     cases: Mapping[str, DomainCase]
+
+    @property
+    def files(self) -> list[Path]:
+        """Images and references of all cases, and tables about them."""
+        tables = [self.spec.patients, self.spec.metadata]
+        of_cases = [file for case in self.cases.values() for file in case.files]
+        return [*of_cases, *(table for table in tables if table is not None and table.is_file())]
 
 
 @dataclass(frozen=True)

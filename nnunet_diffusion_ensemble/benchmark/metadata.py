@@ -52,8 +52,8 @@ class _Reader:
             self._tell(name, in_one_line(error))
             return
         table = table[[CASE, *self.spec.subgroups]].drop_duplicates()
-        counts = table[CASE].value_counts()
-        unknown = [case for case in counts.index if case not in self._names(file)]
+        counts, names = table[CASE].value_counts(), self._names(file)
+        unknown = [case for case in counts.index if case not in names]
         if unknown:
             more = f" and {len(unknown) - NUM_SHOWN} more" if len(unknown) > NUM_SHOWN else ""
             self._tell(name, f"{file} names cases without an image: {', '.join(sorted(unknown)[:NUM_SHOWN])}{more}")

@@ -36,7 +36,8 @@ from nnunet_diffusion_ensemble.prediction.model import TrainedModel
 from nnunet_diffusion_ensemble.prediction.origin import IMAGES, PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict_cases, prediction_settings
 from nnunet_diffusion_ensemble.system.atomic import whole_file
-from nnunet_diffusion_ensemble.system.records import as_written, checksums, read_record, stamps, write_record
+from nnunet_diffusion_ensemble.system.known_checksums import KnownChecksums
+from nnunet_diffusion_ensemble.system.records import as_written, checksums, read_record, write_record
 
 EVALUATED_FROM, FAILED, TABLES = "evaluated_from.json", "failed_cases.json", "tables"
 SUMMARY = "summary.json"
@@ -51,6 +52,7 @@ class Pair:
     spec: BenchmarkSpec
     run: Run
     domain: Domain
+    checksums: KnownChecksums
 
     @property
     def title(self) -> str:
@@ -92,13 +94,17 @@ class Pair:
         """What the predictions depend on."""
         folder = self.run.model.folder
         settings = prediction_settings(folder, self.run.settings, use=self.run.use)
-        images = {name: case.image_stamps for name, case in self.domain.cases.items()}
-        return described(stamps(self.run.files, folder), settings, images)
+        images = {name: self._checksums(case.images) for name, case in self.domain.cases.items()}
+        return described(self._checksums(self.run.files, folder), settings, images)
+
+    def _checksums(self, files: Iterable[Path], base: Path | None = None) -> dict[str, str]:
+        """By names, or paths below `base`, when they were first asked for."""
+        return {str(file.relative_to(base)) if base else file.name: self.checksums.of(file) for file in files}
 
     @cached_property
     def evaluated_from(self) -> dict[str, Any]:
         """What the tables depend on."""
-        cases = {name: [case.stamps, case.patient] for name, case in self.domain.cases.items()}
+        cases = {name: [self._checksums(case.files), case.patient] for name, case in self.domain.cases.items()}
         prediction = {name: part for name, part in self.predicted_from.items() if name != IMAGES}
         values = self.spec.model_dump(
             include={"metrics", "unit", "nsd_tolerance", "timesteps", "instances", "match_iou"}

@@ -9,9 +9,9 @@ class BenchmarkProgress:
     """One case more is done, or there is something to say.
 
     Attributes:
-        step: `checking`, `predicting` or `evaluating`.
+        step: `checking`, `reading`, `predicting` or `evaluating`.
         what: the cases' domain, or a model, a seed and a domain.
-        done: how many cases are, in this step.
+        done: how many cases are, in this step; or files that are read for their checksums.
         total: of how many.
         pairs_done: how many pairs of a trained model and a domain are finished.
         num_pairs: of how many; 0 as long as the cases are checked.

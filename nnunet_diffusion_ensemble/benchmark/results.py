@@ -8,6 +8,7 @@ OUTPUT/volumes.csv                        volumes: one row a model, seed, domain
 OUTPUT/instances.csv                      one row a reference, false positive and candidate of `instances`
 OUTPUT/predicted_dice.csv                 Dice and the one a calibration expects: one row a model, seed, domain and case
 OUTPUT/problems.csv                       what could not be tested, and why
+OUTPUT/benchmark.json                     versions, checksums, seeds, hardware and times
 OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes, and nnU-Net's summary.json
 OUTPUT/runs/RUN/DOMAIN/*.csv              the rows of one model and seed on one domain
 """
@@ -17,10 +18,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from nnunet_diffusion_ensemble.benchmark.record import RECORD, BenchmarkRecord
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec, as_name
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 from nnunet_diffusion_ensemble.system.messages import in_one_line
 from nnunet_diffusion_ensemble.system.places import refuse_file
+from nnunet_diffusion_ensemble.system.records import checksums
 
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
 SUBGROUPS, VOLUMES, INSTANCES = "subgroups.csv", "volumes.csv", "instances.csv"
@@ -92,6 +95,10 @@ class ResultFolder:
         return self.folder / PROBLEMS
 
     @property
+    def record_file(self) -> Path:
+        return self.folder / RECORD
+
+    @property
     def study_file(self) -> Path:
         """The command that trained the models, where `nnunet-diffusion few-label` did."""
         return self.folder / STUDY
@@ -111,7 +118,7 @@ class ResultFolder:
 
 @dataclass(frozen=True)
 class BenchmarkResults:
-    """The tables of a finished benchmark, with the columns above."""
+    """The tables of a finished benchmark, with the columns above; results of older versions have no record."""
 
     folder: ResultFolder
     spec: BenchmarkSpec
@@ -122,6 +129,14 @@ class BenchmarkResults:
     volumes: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(VOLUME_COLUMNS)))
     instances: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(INSTANCE_COLUMNS)))
     predicted_dice: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(PREDICTED_DICE_COLUMNS)))
+    record: BenchmarkRecord | None = None
+
+    def tables_of_another_record(self) -> list[str]:
+        """Names of tables that were changed since the record was written, by hand or by a run that did not finish."""
+        if self.record is None:
+            return []
+        now = checksums(file for name in self.record.results if (file := self.folder.folder / name).is_file())
+        return [name for name, checksum in self.record.results.items() if now.get(name) != checksum]
 
 
 def read_table(file: Path) -> pd.DataFrame:
@@ -184,4 +199,5 @@ def read_results(folder: Path) -> BenchmarkResults:
         file = getattr(place, f"{name}_file")
         if file.is_file():  # results of older versions have none
             further[name] = read_table(file)
-    return BenchmarkResults(place, spec, results, calibration, problems, **further)
+    record = BenchmarkRecord.read(place.folder)
+    return BenchmarkResults(place, spec, results, calibration, problems, **further, record=record)

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_diffusion_ensemble.benchmark.checks import check_benchmark
+from nnunet_diffusion_ensemble.benchmark.checks import Checked, check_benchmark
 from nnunet_diffusion_ensemble.benchmark.metadata import members_table
 from nnunet_diffusion_ensemble.benchmark.models import where
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse, write_problems
 from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress, Report, silent
+from nnunet_diffusion_ensemble.benchmark.record import RECORD, BenchmarkRecord, changed_files, in_words
+from nnunet_diffusion_ensemble.benchmark.recording import make_record
 from nnunet_diffusion_ensemble.benchmark.results import (
     CALIBRATION,
     INSTANCES,
@@ -22,6 +24,7 @@ from nnunet_diffusion_ensemble.benchmark.results import (
 )
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
+from nnunet_diffusion_ensemble.benchmark.work import EVALUATING, PREDICTING, note_work
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
 from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.system.guard import alone_in, if_free
@@ -53,6 +56,8 @@ def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
         checked = check_benchmark(spec, report)
         if not output.spec_file.is_file():
             write_spec(spec, output.spec_file)
+    for note in _changes(spec, checked):
+        report(BenchmarkProgress("checking", "files", note=note))
     work = _Work(spec, report, checked.pairs(spec))
     work.finish_all()
     pairs = [pair for group in work.groups for pair in group if pair.has_tables]
@@ -70,7 +75,32 @@ def run_benchmark(spec: BenchmarkSpec, report: Report = silent) -> ResultFolder:
         _join(output.predicted_dice_file, [pair.folder / PREDICTED_DICE for pair in pairs])
         write_problems(output.problems_file, problems)
         write_spec(spec, output.spec_file)
+        make_record(spec, checked, pairs).write(output.folder)
     return output
+
+
+def verify_files(spec: BenchmarkSpec, report: Report = silent) -> list[str]:
+    """Reads all files of models and domains and compares them with the record of the results.
+
+    Returns:
+        What is another file, is gone or is new, in words. The next run makes anew what depends on it.
+
+    Raises:
+        FileNotFoundError: there is no record.
+        ValueError: as `run_benchmark`, or the record is damaged.
+    """
+    with alone_in(spec.output, wait=True):
+        before, file = BenchmarkRecord.read(spec.output), spec.output / RECORD
+        if before is None:
+            raise FileNotFoundError(f"There is no {file} to compare with; `nnunet-diffusion benchmark` writes it.")
+        return changed_files(before, make_record(spec, check_benchmark(spec, report, read_again=True)))
+
+
+def _changes(spec: BenchmarkSpec, checked: Checked) -> Iterator[str]:
+    """A text about files that are others than those that the results in the folder were made from."""
+    before = BenchmarkRecord.read(spec.output)
+    if before is not None and (changes := changed_files(before, make_record(spec, checked))):
+        yield in_words(changes)
 
 
 def work_to_do(spec: BenchmarkSpec, report: Report = silent) -> Iterator[str]:
@@ -81,6 +111,7 @@ def work_to_do(spec: BenchmarkSpec, report: Report = silent) -> Iterator[str]:
     """
     with alone_in(spec.output, wait=True):
         checked = check_benchmark(spec, report)
+    yield from _changes(spec, checked)
     for pair in (pair for group in checked.pairs(spec) for pair in group):
         total = len(pair.domain.cases)
         state = "finished" if pair.is_finished else f"{total - pair.num_predicted()} of {total} cases to predict"
@@ -134,7 +165,7 @@ class _Work:
             try:
                 if not pair.is_finished:
                     note = pair.forget_what_changed()
-                    self._tell("predicting", pair.title, note=note and f"{pair.title}: {note}")
+                    self._tell(PREDICTING, pair.title, note=note and f"{pair.title}: {note}")
                     model = model or read_model(pair.run.model.folder, pair.run.settings)
                     self._finish_pair(pair, model)
             except Exception as error:  # of memory, drivers and damaged files there is any kind
@@ -143,11 +174,15 @@ class _Work:
 
     def _finish_pair(self, pair: Pair, model: TrainedModel) -> None:
         total = len(pair.domain.cases)
-        for step, cases in (("predicting", pair.predict(model)), ("evaluating", pair.evaluate())):
+        missing = total - pair.num_predicted()
+        for step, cases, number in ((PREDICTING, pair.predict(model), missing), (EVALUATING, pair.evaluate(), total)):
+            start = time.perf_counter()
             for done, _ in enumerate(cases, start=1):
                 self._tell(step, pair.title, done, total)
+            if number:
+                note_work(pair.folder, step, number, time.perf_counter() - start)
         for problem in _failed_cases(pair):
-            self._tell("evaluating", pair.title, total, total, note=f"{problem.action}: {problem}")
+            self._tell(EVALUATING, pair.title, total, total, note=f"{problem.action}: {problem}")
 
     def _fail(self, pair: Pair, error: Exception) -> None:
         if self.spec.on_problem == "refuse":
@@ -158,7 +193,7 @@ class _Work:
         text = f"{where(pair.run.model, pair.run.seed)}: {in_one_line(error)}"
         problem = Problem(text, pair.run.model.name, pair.domain.spec.name)
         self.failures.append(problem)
-        self._tell("predicting", pair.title, note=f"{problem.action}: {problem}")
+        self._tell(PREDICTING, pair.title, note=f"{problem.action}: {problem}")
 
     def _tell(self, step: str, what: str, done: int = 0, total: int = 0, note: str = "") -> None:
         self.report(BenchmarkProgress(step, what, done, total, self.num_done, self.num_pairs, note))

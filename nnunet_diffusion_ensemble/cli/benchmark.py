@@ -37,19 +37,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLE
     parser.add_argument("--dry-run", action="store_true", help="check everything, say what would be done, and stop")
     parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read all files, say which are not those that the results were made from (benchmark.json), and stop",
+    )
+    parser.add_argument(
         "--device", choices=("cuda", "cpu", "mps"), help="of prediction, instead of the specification's"
     )
     parser.add_argument("--num-processes", type=positive, help="of evaluation, instead of the specification's")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the benchmark, or says what it would do."""
+    """Runs the benchmark, or says what it would do, or whether its files are as they were."""
     from nnunet_diffusion_ensemble.benchmark.runner import work_to_do
     from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
     from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 
     changes = {name: getattr(args, name) for name in ("device", "num_processes") if getattr(args, name) is not None}
     spec = BenchmarkSpec.read(read_spec(args.spec).model_dump() | changes)
+    if args.verify:
+        return verify_and_show(spec)
     if not args.dry_run:
         run_and_show(spec)
         return 0
@@ -57,6 +64,17 @@ def run(args: argparse.Namespace) -> int:
         for line in work_to_do(spec, screen):
             print(line)
     return 0
+
+
+def verify_and_show(spec: "BenchmarkSpec") -> int:
+    """Says which files are others than those of the results: status 1 if there is one, or if any is gone or new."""
+    from nnunet_diffusion_ensemble.benchmark.record import in_words
+    from nnunet_diffusion_ensemble.benchmark.runner import verify_files
+
+    with BenchmarkScreen() as screen:
+        changes = verify_files(spec, screen)
+    print(in_words(changes) or "All files of models and domains are those that the results were made from.")
+    return 1 if changes else 0
 
 
 def run_and_show(spec: "BenchmarkSpec") -> "ResultFolder":
@@ -95,16 +113,22 @@ class BenchmarkScreen:
         if not progress.total:
             return
         if self._bar is None:
-            self._bar = tqdm(total=progress.total, desc=_described(progress), unit="case", leave=False, disable=None)
+            self._bar = tqdm(
+                total=progress.total, desc=_described(progress), unit=_unit(progress), leave=False, disable=None
+            )
         self._bar.update()
         if progress.done == progress.total:
             self._close()
-            tqdm.write(f"{_described(progress)}: {progress.total} case(s)")
+            tqdm.write(f"{_described(progress)}: {progress.total} {_unit(progress)}(s)")
 
     def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
         self._bar = None
+
+
+def _unit(progress: "BenchmarkProgress") -> str:
+    return "file" if progress.step == "reading" else "case"
 
 
 def _described(progress: "BenchmarkProgress") -> str:

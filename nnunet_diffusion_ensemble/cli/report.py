@@ -1,9 +1,9 @@
-"""`nnunet-diffusion report`: the page, figures and tables of a finished benchmark."""
+"""`nnunet-diffusion report`: the page, its summary, figures and tables of a finished benchmark."""
 
 import argparse
 from pathlib import Path
 
-HELP = "write the page, figures and tables of a finished benchmark"
+HELP = "write the page, a summary of one page, figures and tables of a finished benchmark"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
     options = ReportOptions(metric=args.metric, labels=tuple(args.labels), labelled_cases=args.labelled_cases)
     folder = args.o or args.results / "report"
     page = write_report(read_results(args.results), folder, options, args.command_line)
-    print(f"Wrote {page}: {page.stat().st_size / 1e6:.1f} MB, with figures and tables beside it")
+    print(f"Wrote {page}: {page.stat().st_size / 1e6:.1f} MB, with summary.pdf, figures and tables beside it")
     return 0

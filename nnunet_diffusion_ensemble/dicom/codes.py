@@ -1,5 +1,6 @@
 """What the segments of a DICOM SEG are, in codes: a table of the user, or the code for tissue, which claims nothing."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from nnunet_diffusion_ensemble.system.messages import raise_listing
 
 EXAMPLE = '{"lung": {"type": ["39607008", "SCT", "Lung structure"]}}'
 KEYS = ("category", "type")
+LONGEST_SCHEME, LONGEST_MEANING = 16, 64  # characters, by DICOM's value representations SH and LO
+SNOMED = "SCT"
+VERHOEFF = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)  # his permutation
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,37 @@ def _mistake(name: str, entry: Any, names: list[str]) -> str:
         return f"the model has no such label; it has {', '.join(names)}"
     if not isinstance(entry, dict) or "type" not in entry or not entry.keys() <= set(KEYS):
         return f"needs type, may have category, and nothing else; got {entry}"
-    wrong = [key for key, code in entry.items() if not _is_code(code)]
-    return f"{', '.join(wrong)} must be a list of three texts: value, scheme, meaning" if wrong else ""
+    return "; ".join(f"{key} {text}" for key, code in entry.items() if (text := _mistake_of_code(code)))
 
 
-def _is_code(code: Any) -> bool:
-    return isinstance(code, list) and len(code) == 3 and all(isinstance(part, str) and part for part in code)
+def _mistake_of_code(code: Any) -> str:
+    if not (isinstance(code, list) and len(code) == 3 and all(isinstance(part, str) and part.strip() for part in code)):
+        return "must be a list of three texts: value, scheme, meaning"
+    value, scheme, meaning = code
+    if len(scheme) > LONGEST_SCHEME or len(meaning) > LONGEST_MEANING:
+        return f"may have a scheme of {LONGEST_SCHEME} and a meaning of {LONGEST_MEANING} characters at most"
+    if scheme == SNOMED and not is_snomed_code(value):
+        return f"has the value {value}, which is no code of SNOMED CT (its last digit is a check): look it up again"
+    return ""
+
+
+def is_snomed_code(value: str) -> bool:
+    """Whether a text is an identifier of SNOMED CT: 6 to 18 digits, the last a check by Verhoeff (1969), which finds
+    every wrong digit and every two that are exchanged. It may still be that of another concept."""
+    if not re.fullmatch("[1-9][0-9]{5,17}", value):
+        return False
+    check = 0
+    for position, digit in enumerate(map(int, reversed(value))):
+        for _ in range(position % 8):
+            digit = VERHOEFF[digit]
+        check = _product(check, digit)
+    return check == 0
+
+
+def _product(one: int, other: int) -> int:
+    """Of two symmetries of the pentagon: below 5 rotations, from 5 on reflections."""
+    turned = one + other if one < 5 else one - other
+    return turned % 5 + 5 * ((one < 5) != (other < 5))
 
 
 def _codes(entry: Mapping[str, Any] | None) -> SegmentCodes:

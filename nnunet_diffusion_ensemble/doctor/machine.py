@@ -5,7 +5,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -13,11 +13,10 @@ from packaging.requirements import Requirement
 from nnunet_diffusion_ensemble.doctor.finding import NOTE, OK, PROBLEM, Finding
 from nnunet_diffusion_ensemble.nnunet.datasets import VARIABLES
 from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, external_folders, shim_states
+from nnunet_diffusion_ensemble.system.environment import GIB, PACKAGE, cores, requirements
 
-PACKAGE = "nnunet-diffusion-ensemble"
 TESTED_NNUNET = ("2.8.1",)
 SHOWN = ("torch", "nnunetv2", "monai")
-GIB = 2**30
 FEW_GIB_OF_DISK, FEW_GIB_ON_GPU = 10, 8  # the latter is nnU-Net's memory target
 DOCKERS_SHARED_MEMORY = 64 * 2**20  # bytes, unless it is asked for more
 ENOUGH_SHARED_MEMORY = GIB
@@ -41,8 +40,7 @@ def look_at_machine(environment: Mapping[str, str] = os.environ) -> Iterator[Fin
 def versions() -> Iterator[Finding]:
     """Python, and our dependencies against what we ask for."""
     yield Finding("Python", OK, platform.python_version())
-    wanted = [Requirement(text) for text in requires(PACKAGE) or ()]
-    wanted = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    wanted = requirements()
     wrong = [text for requirement in wanted if (text := _what_is_wrong(requirement))]
     shown = ", ".join(f"{name} {version(name)}" for name in SHOWN if not any(text.startswith(name) for text in wrong))
     if wrong:
@@ -130,11 +128,6 @@ def device() -> Finding:
     if torch.backends.mps.is_available():
         return Finding("device", OK, "Apple's GPU: -device mps")
     return Finding("device", NOTE, "no GPU: images of 64 pixels train in minutes, large ones in weeks", "-device cpu")
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processes(environment: Mapping[str, str]) -> Iterator[Finding]:

@@ -168,11 +168,13 @@ class _Evaluator:
             values = {name: overlap(name, counts[label.value]) for name in self.settings.of_kind("overlap")}
             if self._needs("surface"):
                 values |= self._surface(mask, predicted, ignored, spacing)
-            if self._needs("calibration"):
-                of_label, sums[label.name] = self._calibration(case, label, mask, ignored)
+            probability = self._probability(case, label, mask) if self._needs("calibration") else None
+            if probability is not None:
+                with _readable(self._probability_file(case, label)):
+                    of_label, sums[label.name] = self._calibration(probability, mask, ignored)
                 values |= of_label
             if label.name in self.settings.instances:
-                of_label, instances[label.name] = self._instances(case, label, mask, predicted, ignored, spacing)
+                of_label, instances[label.name] = self._instances(mask, predicted, probability, ignored, spacing)
                 values |= of_label
             names = [name for name in self.settings.metrics if name in values]
             scores += [Score(case, None, label.name, name, values[name]) for name in names]
@@ -195,25 +197,28 @@ class _Evaluator:
         surfaces = compare_surfaces(reference, prediction, spacing, self.settings.nsd_tolerance)
         return {name: METRICS[name].compute(surfaces) for name in self.settings.of_kind("surface")}
 
-    def _calibration(
-        self, case: str, label: EvaluatedLabel, reference: np.ndarray, ignored: np.ndarray | None
-    ) -> tuple[dict[str, float], Reliability]:
+    def _probability(self, case: str, label: EvaluatedLabel, reference: np.ndarray) -> np.ndarray:
+        """The map of a label, of the reference's shape."""
         file = self._probability_file(case, label)
         with _readable(file):
             probability = _without_single_slice(read_map(file, type(self.reader_writer).__name__))
             _check_shape(probability, reference)
-            if ignored is not None:
-                probability, reference = probability[~ignored], reference[~ignored]
-            found = Probabilities.of(probability, reference)
-            values = {name: METRICS[name].compute(found) for name in self.settings.of_kind("calibration")}
-            return values, found.reliability
+        return probability
+
+    def _calibration(
+        self, probability: np.ndarray, reference: np.ndarray, ignored: np.ndarray | None
+    ) -> tuple[dict[str, float], Reliability]:
+        if ignored is not None:
+            probability, reference = probability[~ignored], reference[~ignored]
+        found = Probabilities.of(probability, reference)
+        values = {name: METRICS[name].compute(found) for name in self.settings.of_kind("calibration")}
+        return values, found.reliability
 
     def _instances(
         self,
-        case: str,
-        label: EvaluatedLabel,
         reference: np.ndarray,
         prediction: np.ndarray,
+        probability: np.ndarray | None,
         ignored: np.ndarray | None,
         spacing: Sequence[float],
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
@@ -223,11 +228,8 @@ class _Evaluator:
                 return dict.fromkeys(names, math.nan), []
             reference, prediction = reference & ~ignored, prediction & ~ignored
         found, candidates = match_instances(reference, prediction, self.settings.match_iou), None
-        if self._needs("calibration"):  # which makes sure that there are probabilities
-            file = self._probability_file(case, label)
-            with _readable(file):
-                probability = _without_single_slice(read_map(file, type(self.reader_writer).__name__))
-                candidates = find_candidates(reference, probability if ignored is None else probability * ~ignored)
+        if probability is not None:
+            candidates = find_candidates(reference, probability if ignored is None else probability * ~ignored)
         rows = list(instance_rows(found, candidates, math.prod(spacing), len(spacing)))
         return {name: METRICS[name].compute(found) for name in names}, rows
 

@@ -11,7 +11,7 @@ from nnunet_diffusion_ensemble.system.records import as_written, read_record, wh
 PREDICTED_FROM = "predicted_from.json"
 IMAGES = "images"
 
-Stamps = Mapping[str, Sequence[int]]  # of files, as `records.stamps` makes them
+Stamps = Mapping[str, Sequence[int] | str]  # of files: their `records.stamps`, or their checksums
 
 
 def described(model: Stamps, settings: Mapping[str, Any], images: Mapping[str, Stamps]) -> dict[str, Any]:

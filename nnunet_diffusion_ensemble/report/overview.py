@@ -1,18 +1,21 @@
 """What was tested, with what, and how the report was made."""
 
-import hashlib
-import platform
 import shlex
+from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
 
 import pandas as pd
 
-from nnunet_diffusion_ensemble.benchmark.results import RUN_COLUMNS
+from nnunet_diffusion_ensemble.benchmark.record import RECORD, BenchmarkRecord
+from nnunet_diffusion_ensemble.benchmark.results import RUN_COLUMNS, BenchmarkResults
 from nnunet_diffusion_ensemble.report.page import Section
 from nnunet_diffusion_ensemble.report.tables import Table
 from nnunet_diffusion_ensemble.report.view import View, cases_in_words
+from nnunet_diffusion_ensemble.system.environment import PACKAGE
+from nnunet_diffusion_ensemble.system.records import sha256
 
-PACKAGES = ("nnunet-diffusion-ensemble", "nnunetv2", "torch", "numpy", "pandas", "scipy", "monai", "matplotlib")
+SHOWN = (PACKAGE, "nnunetv2", "torch", "numpy", "scipy", "monai")  # the record has all
 
 
 def domains_table(view: View) -> Table:
@@ -88,10 +91,8 @@ def tested(view: View, problems: Table | None) -> Section:
 
 
 def provenance(view: View, command_line: str) -> Section:
-    """Commands, versions and the resolved specification."""
+    """Commands, the benchmark's record, versions and the resolved specification."""
     folder = view.results.folder
-    checksum = hashlib.sha256(folder.results_file.read_bytes()).hexdigest()
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     trained_by = [folder.study_file.read_text(encoding="utf-8").strip()] if folder.study_file.is_file() else []
     commands = (*trained_by, shlex.join(["nnunet-diffusion", "benchmark", str(folder.spec_file)]), command_line)
     training = "The first trains and hands over to the next. " if trained_by else ""
@@ -101,11 +102,43 @@ def provenance(view: View, command_line: str) -> Section:
         (
             f"Every number in this report comes from these commands. {training}`benchmark` predicts and measures, "
             "`report` reads its results and writes this page, its figures and its tables.",
-            f"results.csv has {len(view.results.results)} rows and the SHA-256 checksum {checksum}.",
-            f"Python {platform.python_version()}, {versions}.",
+            identity(view.results),
+            *environments_in_words(view.results.record),
+            f"This report: {PACKAGE} {version(PACKAGE)}.",
         ),
         commands=commands,
         texts=(
             (f"The resolved specification ({folder.spec_file.name})", folder.spec_file.read_text(encoding="utf-8")),
         ),
+    )
+
+
+def identity(results: BenchmarkResults) -> str:
+    """Which results these are: the checksum of their record, and whether the tables are those that it names."""
+    if results.record is None:
+        return (
+            f"There is no {RECORD}: these results are of an older version. Run `nnunet-diffusion benchmark` again to "
+            "have one."
+        )
+    text = (
+        f"{RECORD} has the SHA-256 checksum {sha256(results.folder.record_file)}; it names those of models, images, "
+        "references and tables, versions, hardware, seeds and times."
+    )
+    others = results.tables_of_another_record()
+    changed = f" Changed since it was written, by hand or by a run that did not finish: {', '.join(others)}."
+    return text + changed if others else text
+
+
+def environments_in_words(record: BenchmarkRecord | None) -> list[str]:
+    """Each environment that predictions or evaluations were made in."""
+    return [_environment(one) for one in (record.environments if record else ())]
+
+
+def _environment(one: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {one['packages'][name]}" for name in SHOWN if name in one["packages"])
+    gpus = ", ".join(gpu["name"] for gpu in one["gpus"]) or "no GPU"
+    memory = "" if one["memory_gib"] is None else f", {one['memory_gib']} GiB of memory"
+    return (
+        f"Predicted and evaluated with Python {one['python']}, {versions}; {one['cpu']}, {one['cores']} core(s)"
+        f"{memory}, {gpus}; {one['system']}."
     )

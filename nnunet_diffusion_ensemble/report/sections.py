@@ -55,9 +55,9 @@ class Material:
         return tuple(map(self.view.table_of_figures, self.table(*names)))
 
 
-def all_sections(view: View, command_line: str) -> list[Section]:
+def all_sections(material: Material, command_line: str) -> list[Section]:
     """Everything that the page shows; `command_line` is the one that makes it."""
-    material = gather(view)
+    view = material.view
     makers: tuple[Callable[[Material], Section | Omission | None], ...] = (
         _label_efficiency,
         _cases,

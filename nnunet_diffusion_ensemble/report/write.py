@@ -1,4 +1,4 @@
-"""Writes the report of a benchmark: one page that needs nothing else, its figures and its tables as files."""
+"""Writes the report of a benchmark: a page that needs nothing else, a PDF of one page, figures and tables as files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,10 @@ import matplotlib
 
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults
 from nnunet_diffusion_ensemble.report.figures.drawing import STYLE
+from nnunet_diffusion_ensemble.report.one_page import OnePage, one_page
+from nnunet_diffusion_ensemble.report.one_page_layout import one_page_pdf
 from nnunet_diffusion_ensemble.report.page import Section, render
-from nnunet_diffusion_ensemble.report.sections import all_sections
+from nnunet_diffusion_ensemble.report.sections import all_sections, gather
 from nnunet_diffusion_ensemble.report.tables import write_tables
 from nnunet_diffusion_ensemble.report.view import ReportOptions, View, choose
 from nnunet_diffusion_ensemble.system.atomic import whole_file
@@ -16,13 +18,13 @@ from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.places import refuse_file
 
 COMMAND = "nnunet-diffusion report RESULTS"
-PAGE, FIGURES, TABLES = "report.html", "figures", "tables"
+PAGE, SUMMARY, FIGURES, TABLES = "report.html", "summary.pdf", "figures", "tables"
 
 
 def write_report(
     results: BenchmarkResults, folder: Path, options: ReportOptions | None = None, command_line: str = COMMAND
 ) -> Path:
-    """Writes `report.html`, last of all, and the folders `figures` and `tables` that it was made with.
+    """Writes `report.html`, last of all, `summary.pdf`, and the folders `figures` and `tables` that it was made with.
 
     Args:
         results: of `nnunet-diffusion benchmark`.
@@ -40,12 +42,14 @@ def write_report(
     refuse_file(folder)
     view = choose(results, options or ReportOptions())
     with matplotlib.rc_context(STYLE):
-        sections = all_sections(view, command_line)
+        material = gather(view)
+        sections = all_sections(material, command_line)
+        short = one_page(material, _title(view))
     with alone_in(folder):
-        return _write(folder, view, sections)
+        return _write(folder, view, sections, short)
 
 
-def _write(folder: Path, view: View, sections: Sequence[Section]) -> Path:
+def _write(folder: Path, view: View, sections: Sequence[Section], short: OnePage) -> Path:
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     (folder / TABLES).mkdir(exist_ok=True)
     for picture in (picture for section in sections for picture in section.all_pictures()):
@@ -53,6 +57,8 @@ def _write(folder: Path, view: View, sections: Sequence[Section]) -> Path:
             with whole_file(folder / FIGURES / f"{picture.name}{ending}") as temporary:
                 temporary.write_bytes(content)
     write_tables(folder / TABLES, [table for section in sections for table in section.tables])
+    with whole_file(folder / SUMMARY) as temporary:
+        temporary.write_bytes(one_page_pdf(short))
     with whole_file(folder / PAGE) as temporary:
         temporary.write_text(render(_title(view), _subtitle(view), sections), encoding="utf-8")
     return folder / PAGE

@@ -10,26 +10,18 @@ from functools import cached_property
 
 import numpy as np
 
+from nnunet_diffusion_ensemble.benchmark.resampling import Resampling
 from nnunet_diffusion_ensemble.statistics.series import DomainSeries
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class Bootstrap(Resampling):
     """How to resample.
 
     What is drawn depends on these numbers, the name of the domain, its number of patients and the seeds alone, so all
     models are tested on the same drawn patients, and their differences and ranks are paired. So are the seeds of models
     that have the same ones.
-
-    Attributes:
-        replicates: how often.
-        confidence: of intervals.
-        seed: of the random numbers.
     """
-
-    replicates: int = 2000
-    confidence: float = 0.95
-    seed: int = 0
 
     def seed_counts(self, seeds: Sequence[int]) -> np.ndarray:
         """How often each seed is drawn, (replicates, seeds), the same in every domain."""

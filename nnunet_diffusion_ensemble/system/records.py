@@ -23,10 +23,11 @@ def stamps(files: Iterable[Path], base: Path | None = None) -> dict[str, list[in
 
 def checksums(files: Iterable[Path], base: Path | None = None) -> dict[str, str]:
     """SHA-256 of files, by their names, or by their paths below `base`."""
-    return {str(file.relative_to(base)) if base else file.name: _sha256(file) for file in files}
+    return {str(file.relative_to(base)) if base else file.name: sha256(file) for file in files}
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """In hexadecimal digits, of a file of any size."""
     found = hashlib.sha256()
     with file.open("rb") as stream:
         while part := stream.read(PART_BYTES):

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from nnunet_diffusion_ensemble.benchmark import metadata
 from nnunet_diffusion_ensemble.benchmark.domains import Domain, DomainCase
 from nnunet_diffusion_ensemble.benchmark.groups import bin_names, bin_of, quartiles
 from nnunet_diffusion_ensemble.benchmark.metadata import assign_groups
 from nnunet_diffusion_ensemble.benchmark.problems import Problem
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
+from nnunet_diffusion_ensemble.nnunet import raw_cases
 
 CASES = ("a", "b", "c")
 MODEL = {"name": "M", "folder": "m", "seeds": {0: [0]}}
@@ -66,6 +68,20 @@ def test_bins_have_names_in_rising_order() -> None:
 )
 def test_quartiles_worked_by_hand(numbers: list[float], edges: tuple[float, ...]) -> None:
     assert quartiles(numbers) == edges
+
+
+def test_the_folder_of_images_is_listed_once_and_not_for_each_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[Path] = []
+
+    def group_by_case(folder: Path, ending: str) -> Any:
+        listed.append(folder)
+        return raw_cases.group_by_case(folder, ending)
+
+    monkeypatch.setattr(metadata, "group_by_case", group_by_case)
+    groups_of(tmp_path, {"sex": "categories"}, n="case,sex\nn_a,M\nn_b,F\nn_c,F\n")
+    assert listed == [tmp_path / "n"]
 
 
 def test_categories_are_in_the_order_of_their_names_and_empty_cells_last(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ import highdicom as hd
 import numpy as np
 import pytest
 from dicom_data import PATIENT, save, save_series, xray
+from pydicom.sr.codedict import codes
 
-from nnunet_diffusion_ensemble.dicom.codes import SegmentCode, read_segment_codes
+from nnunet_diffusion_ensemble.dicom.codes import SegmentCode, is_snomed_code, read_segment_codes
 from nnunet_diffusion_ensemble.dicom.pixels import DicomImage, read_dicom
 from nnunet_diffusion_ensemble.dicom.segmentation import segments_of, write_dicom_segmentation
 
@@ -76,10 +77,10 @@ def test_a_label_map_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_codes_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "codes.json"
     file.write_text(json.dumps({"whole": {"type": ["39607008", "SCT", "Lung structure"]}}))
-    codes = read_segment_codes(file, REGIONS)
-    assert codes["whole"].type == SegmentCode("39607008", "SCT", "Lung structure")
-    assert codes["whole"].category.meaning == "Anatomical structure"
-    assert codes["part"].type.meaning == "Tissue"
+    found = read_segment_codes(file, REGIONS)
+    assert found["whole"].type == SegmentCode("39607008", "SCT", "Lung structure")
+    assert found["whole"].category.meaning == "Anatomical structure"
+    assert found["part"].type.meaning == "Tissue"
 
 
 @pytest.mark.parametrize(
@@ -89,9 +90,31 @@ def test_codes_come_from_a_file(tmp_path: Path) -> None:
         ({"part": {"category": ["1", "SCT", "x"]}}, "part: needs type"),
         ({"part": {"type": ["1", "SCT"]}}, "part: type must be a list of three texts"),
         ({"part": ["1", "SCT", "x"]}, "part: needs type"),
+        ({"part": {"type": ["39607008", "SCT", " "]}}, "part: type must be a list of three texts"),
+        ({"part": {"type": [39607008, "SCT", "Lung"]}}, "part: type must be a list of three texts"),
+        ({"part": {"type": ["39607080", "SCT", "Lung"]}}, "39607080, which is no code of SNOMED CT"),
+        ({"part": {"type": ["T-28000", "SCT", "Lung"]}}, "T-28000, which is no code of SNOMED CT"),
+        ({"part": {"type": ["1", "99HOSPITAL_OF_OURS", "x"]}}, "a scheme of 16 and a meaning of 64 characters at most"),
+        ({"part": {"type": ["1", "99OURS", "x" * 65]}}, "a scheme of 16 and a meaning of 64 characters at most"),
+        ({"part": {"type": ["1", "99OURS", "x"], "category": ["1"], "color": "red"}}, "part: needs type"),
+        ({"part": {"type": ["1"], "category": ["1"]}}, "part: type must be a list .*; category must be a list"),
     ],
 )
 def test_wrong_codes_are_told(table: dict, message: str, tmp_path: Path) -> None:
     (tmp_path / "codes.json").write_text(json.dumps(table))
     with pytest.raises(ValueError, match=message):
         read_segment_codes(tmp_path / "codes.json", REGIONS)
+
+
+def test_codes_of_another_scheme_are_taken_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "codes.json").write_text(json.dumps({"part": {"type": ["T-28000", "SRT", "Lung"]}}))
+    assert read_segment_codes(tmp_path / "codes.json", REGIONS)["part"].type == SegmentCode("T-28000", "SRT", "Lung")
+
+
+def test_every_code_of_snomed_that_pydicom_knows_is_one_and_with_another_digit_none() -> None:
+    known = {getattr(codes.SCT, name).value for name in codes.SCT.dir()}
+    assert len(known) > 1000
+    assert {value for value in known if not is_snomed_code(value)} <= {"115347700"}  # a slip in pydicom 3.0
+    for value in sorted(known - {"115347700"})[:50]:
+        for position, digit in enumerate(value):
+            assert not is_snomed_code(f"{value[:position]}{(int(digit) + 1) % 10}{value[position + 1 :]}")

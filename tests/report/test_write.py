@@ -11,6 +11,8 @@ import matplotlib.pyplot
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
+from pypdf import PdfReader
 from report_data import Made, make_results
 
 from nnunet_diffusion_ensemble.benchmark.results import BenchmarkResults
@@ -30,7 +32,7 @@ NASTY = "<script>alert('1 & 2')</script>"
 
 def unrendered(figure: Figure, stream: BinaryIO, **options: Any) -> None:
     """In place of `savefig`, which takes most of the time."""
-    stream.write(b"picture")
+    Image.new("L", (2, 1)).save(stream, "png")
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +91,11 @@ def test_the_page_has_everything_and_needs_nothing_else(written: Path) -> None:
     assert page.headings[0] == 1 and page.headings.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise(page.headings))
     assert matplotlib.pyplot.get_fignums() == []
+
+
+def test_a_summary_of_one_page_lies_beside_the_page(written: Path) -> None:
+    (page,) = PdfReader(written / "report/summary.pdf").pages
+    assert "Does the model survive Away?" in page.extract_text()
 
 
 def test_figures_and_tables_lie_beside_the_page(written: Path) -> None:

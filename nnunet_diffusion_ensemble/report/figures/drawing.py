@@ -88,11 +88,17 @@ def new_figure(height_inches: float, width_inches: float = PANEL_WIDTH_INCHES) -
 
 def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
     """The figure as PNG and PDF, the same bytes whenever it is drawn."""
-    png, pdf = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
+    pdf = io.BytesIO()
     figure.savefig(pdf, format="pdf", dpi=PIXELS_PER_INCH, metadata={"CreationDate": None})
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
-    return Picture(name, alt, caption, png.getvalue(), pdf.getvalue(), width, height)
+    return Picture(name, alt, caption, png_of(figure), pdf.getvalue(), width, height)
+
+
+def png_of(figure: Figure, pixels_per_inch: int = PIXELS_PER_INCH) -> bytes:
+    """The figure as PNG, the same bytes whenever it is drawn."""
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=pixels_per_inch, metadata={"Software": None})
+    return png.getvalue()
 
 
 def legend_entry(label: str, style: ModelStyle, **line: Any) -> Line2D:
