@@ -90,6 +90,7 @@ def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
     """The figure as PNG and PDF, the same bytes whenever it is drawn."""
     png, pdf = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
+    figure.set_layout_engine("none")  # the places stay; finding them again takes as long as drawing
     figure.savefig(pdf, format="pdf", dpi=PIXELS_PER_INCH, metadata={"CreationDate": None})
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
     return Picture(name, alt, caption, png.getvalue(), pdf.getvalue(), width, height)
