@@ -117,6 +117,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     in_threads = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
     for module in (fingerprint_extractor, default_preprocessor):
         monkeypatch.setattr(module, "multiprocessing", in_threads)
+    monkeypatch.setattr(utils, "Pool", ThreadPool)  # nnU-Net lists files in 12 processes
     monkeypatch.setattr(
         unlabelled, "ProcessPoolExecutor", lambda number, *context, **options: ThreadPoolExecutor(number)
     )

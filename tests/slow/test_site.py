@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from documented import DOCS, REPOSITORY
 from forked import ForkedCommand
-from nnunet_commands import DATA, SETTINGS
+from nnunet_commands import DATA, FEW_SAMPLES, SETTINGS, change_plans
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +58,9 @@ def test_the_notebook_of_volumes_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         words = [Path(command[0]).name, *map(str, command[1:])]
         with (tmp_path / "log.txt").open("a+") as log:
             assert ForkedCommand(words, os.environ, tmp_path, log).wait() == 0, Path(log.name).read_text()[-3000:]
+        if words[1] == "plan":
+            (plans,) = Path(os.environ["nnUNet_preprocessed"]).glob("*/nnUNetDiffusionEnsemblePlans.json")
+            change_plans(plans, plans.stem, FEW_SAMPLES)
 
     monkeypatch.setattr(subprocess, "run", run)
     for name, value in SETTINGS.items():
