@@ -13,7 +13,7 @@ BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 OURS, STOCK = "nnunet-diffusion", "nnUNetv2_"
 SEPARATORS = re.compile(r"&&|\|\||;(?=\s)|(?<!\|)\|(?!\|)")
 IN_LINE = re.compile(rf"`((?:{OURS} |{STOCK})[^`\n]*(?:\n[^`\n]+)?)`")
-SHELL = {"for", "do", "done", "if", "fi", "then"}
+SHELL = {"for", "do", "done", "if", "fi", "then", "srun"}  # what a command may stand behind
 
 
 def name_of(page: Path) -> str:
