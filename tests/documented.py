@@ -13,7 +13,7 @@ BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 OURS, STOCK = "nnunet-diffusion", "nnUNetv2_"
 SEPARATORS = re.compile(r"&&|\|\||;(?=\s)|(?<!\|)\|(?!\|)")
 IN_LINE = re.compile(rf"`((?:{OURS} |{STOCK})[^`\n]*(?:\n[^`\n]+)?)`")
-SHELL = {"for", "do", "done", "if", "fi", "then"}
+SHELL = {"for", "do", "done", "if", "fi", "then", "srun"}  # what a command may stand behind
 
 
 def name_of(page: Path) -> str:
@@ -29,17 +29,22 @@ def blocks(page: Path, language: str) -> list[str]:
     return [match[3] for match in BLOCK.finditer(page.read_text(encoding="utf-8")) if match[2] == language]
 
 
+def commands_of(script: str) -> Iterator[list[str]]:
+    """Words of each command of a shell script; comments, variables before it and loops are left out."""
+    for line in script.replace("\\\n", " ").splitlines():
+        without_comment = re.sub(r"(^|\s)#.*", "", line)
+        for command in SEPARATORS.split(without_comment):
+            words = shlex.split(command)
+            while words and (words[0] in SHELL or re.fullmatch(r"\w+=\S*", words[0])):
+                words = words[1:] if words[0] != "for" else []
+            if words:
+                yield words
+
+
 def shell_commands(page: Path) -> Iterator[list[str]]:
-    """Words of each command in the page's blocks of bash; comments, variables before it and loops are left out."""
+    """Those in the page's blocks of bash."""
     for block in blocks(page, "bash"):
-        for line in block.replace("\\\n", " ").splitlines():
-            without_comment = re.sub(r"(^|\s)#.*", "", line)
-            for command in SEPARATORS.split(without_comment):
-                words = shlex.split(command)
-                while words and (words[0] in SHELL or re.fullmatch(r"\w+=\S*", words[0])):
-                    words = words[1:] if words[0] != "for" else []
-                if words:
-                    yield words
+        yield from commands_of(block)
 
 
 def commands_in_line(page: Path) -> Iterator[list[str]]:

@@ -1,17 +1,11 @@
 """The order of the house: folders import only what lies below them, and nothing hides from the wheel."""
 
 import ast
-import sys
 from pathlib import Path
 
 import pytest
+from projects import PYPROJECT, REPOSITORY
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # pytest brings it
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "nnunet_diffusion_ensemble"
 # From the top floor down; parts of one floor do not know each other.
 FLOORS = (
@@ -111,7 +105,7 @@ def test_no_two_public_classes_or_functions_have_one_name() -> None:
 
 
 def test_the_packages_of_the_wheel_are_the_folders() -> None:
-    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    declared = PYPROJECT["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(REPOSITORY) for path in (REPOSITORY / PACKAGE).rglob("__init__.py")}
     found = {".".join(folder.parts) for folder in folders}
     assert sorted(declared) == sorted(found | {f"{PACKAGE}.trainers", f"{PACKAGE}.planners"})

@@ -104,7 +104,7 @@ def find_nnunetv2() -> Path:
     """Return the folder of the installed nnunetv2, without importing it."""
     spec = find_spec("nnunetv2")
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("nnunetv2 is not installed here. Install it: pip install 'nnunetv2>=2.8,<3'")
+        raise FileNotFoundError("nnunetv2 is not installed here. Install it: pip install 'nnunetv2>=2.8.1,<3'")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -116,7 +116,9 @@ def shim_states(nnunetv2_folder: Path | None = None) -> list[ShimStatus]:
 
 def _status(shim: Shim, path: Path) -> ShimStatus:
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"nnU-Net has no folder {path.parent}. Install it anew: pip install 'nnunetv2>=2.8,<3'")
+        raise FileNotFoundError(
+            f"nnU-Net has no folder {path.parent}. Install it anew: pip install 'nnunetv2>=2.8.1,<3'"
+        )
     if not os.path.lexists(path):
         return ShimStatus(path, shim.kind, "missing")
     content = path.read_bytes() if path.is_file() else b""

@@ -257,7 +257,7 @@ def test_undo_in_a_folder_that_turned_read_only_keeps_both_shims(nnunetv2_folder
 
 
 def test_a_folder_that_is_no_nnunetv2_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nnUNetTrainer.*pip install 'nnunetv2>=2\.8,<3'"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nnUNetTrainer.*pip install 'nnunetv2>=2\.8\.1,<3'"):
         registration.register(tmp_path)
 
 

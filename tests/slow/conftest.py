@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributions import Distributions, build
 from nnunet_commands import (
     ENSEMBLE,
     FEW_SAMPLES,
@@ -33,6 +34,12 @@ def browser() -> Iterator[Any]:
         browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Distributions:
+    """Built once for all."""
+    return build(tmp_path_factory.mktemp("distributions"))
 
 
 @pytest.fixture(scope="session")

@@ -88,10 +88,11 @@ def new_figure(height_inches: float, width_inches: float = PANEL_WIDTH_INCHES) -
 
 def picture(figure: Figure, name: str, alt: str, caption: str) -> Picture:
     """The figure as PNG and PDF, the same bytes whenever it is drawn."""
-    pdf = io.BytesIO()
+    png, pdf = png_of(figure), io.BytesIO()
+    figure.set_layout_engine("none")  # the places stay; finding them again takes as long as drawing
     figure.savefig(pdf, format="pdf", dpi=PIXELS_PER_INCH, metadata={"CreationDate": None})
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
-    return Picture(name, alt, caption, png_of(figure), pdf.getvalue(), width, height)
+    return Picture(name, alt, caption, png, pdf.getvalue(), width, height)
 
 
 def png_of(figure: Figure, pixels_per_inch: int = PIXELS_PER_INCH) -> bytes:
