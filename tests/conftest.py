@@ -23,7 +23,7 @@ from nnunet_diffusion_ensemble.method import DiffusionMethod
 
 # Fixtures.
 pytest_plugins = ["unlabelled_data", "foreign_models", "pretraining_trainers", "trained_models", "benchmark_inputs"]
-pytest_plugins += ["self_training_data", "mistakes"]
+pytest_plugins += ["self_training_data", "mistakes", "several_processes"]
 torch.set_num_threads(1)  # in networks this small a second thread only waits
 
 
@@ -37,23 +37,6 @@ def files_that_outlive_no_power_cut() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config.option, "loadscopereorder"):  # with pytest-xdist
-        config.option.loadscopereorder = False  # would put modules with few tests last, and so the slow ones
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`-n 2 --dist loadgroup`), a module stays together, so that its fixtures are made once.
-
-    Slow tests come first, so that no process is left with them at the end.
-    """
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 class Topology(NamedTuple):

@@ -163,4 +163,5 @@ def _run_code(code: str, *arguments: str, environment: Mapping[str, str]) -> Non
     except BaseException:
         traceback.print_exc()
         status = 1
+    sys.stdout.flush()
     os._exit(status if isinstance(status, int) else int(status is not None))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from nnunet_commands import ENSEMBLE, Workplace, change_plans, mean_dice
 from PIL import Image
-from xray_chain import DATASET, IN_ONE_PROCESS, PLANS, SIZE_PX, Chain
+from xray_chain import DATASET, PLANS, SIZE_PX, Chain
 
-pytestmark = [pytest.mark.slow, IN_ONE_PROCESS, pytest.mark.usefixtures("registered")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registered")]
 
 TOLERANCE = 0.01  # of a probability, for logits added up in float16
 

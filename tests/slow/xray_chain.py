@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 from nnunet_commands import DATA, ENSEMBLE, PRETRAIN, Workplace, change_plans
 from PIL import Image
 
 XRAYS = DATA / "cxr"
-IN_ONE_PROCESS = pytest.mark.xdist_group("xrays")  # the chain is trained once, and what it registers holds for all
 DATASET = "Dataset001_Lungs"
 PLANNED, PLANS = "nnUNetDiffusionEnsemblePlans", "Tiny"
 SIZE_PX = 48
