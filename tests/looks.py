@@ -9,7 +9,13 @@ from PIL import Image
 
 from nnunet_diffusion_ensemble.app.look import Inspection
 from nnunet_diffusion_ensemble.app.upload import Upload, read_upload
+from nnunet_diffusion_ensemble.calibration.file import Calibration, calibration_file, write_calibration
+from nnunet_diffusion_ensemble.calibration.predicted_dice import DicePrediction
+from nnunet_diffusion_ensemble.prediction.calibrated import settings_of_fit
 from nnunet_diffusion_ensemble.prediction.case import Prediction
+from nnunet_diffusion_ensemble.prediction.model import model_files
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
+from nnunet_diffusion_ensemble.system.records import as_written, checksums
 
 
 def write_picture(file: Path, size: tuple[int, int] = (20, 24), seed: int = 0) -> Path:
@@ -24,6 +30,7 @@ def write_volume(file: Path, size: tuple[int, int, int] = (3, 20, 24), seed: int
     image.SetSpacing((0.5, 0.75, 2.0))
     image.SetOrigin((-3.0, 4.0, 5.5))
     image.SetDirection((0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
+    file.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(file))
     return file
 
@@ -51,3 +58,21 @@ def make_look(folder: Path, training_scores: tuple[float, ...] = (0.2, 0.3, 0.4)
         "denoising_error_at": {50: 0.2, 200: 0.3},
     }
     return Inspection(upload, "model", {"lung": (1,)}, Prediction(**(prediction | changes)), training_scores)
+
+
+def calibrate(folder: Path, folds: tuple[int, ...] = (0,), dice: bool = True) -> None:
+    """A calibration of the model as it lies there: Dice is the expected Dice, exactly."""
+    settings = PredictionSettings(folds=folds, device="cpu")
+    numbers = {"line": (0.0, 1.0), "lines_without": ((0.0, 1.0),), "residuals": (0.0,), "num_cases": 2}
+    fit = DicePrediction(scores=("expected_dice",), method="split", coverage=0.5, **numbers)
+    calibration = Calibration(
+        weights=checksums(model_files(folder, settings), folder),
+        predicts_with=as_written(settings_of_fit(settings)),
+        temperatures=(1.0,),
+        nll_before=1.0,
+        nll_after=1.0,
+        dice=fit if dice else None,
+        cases={"a": 0.5},
+        num_pixels=1,
+    )
+    write_calibration(calibration, calibration_file(folder, folds))

@@ -1,15 +1,17 @@
 """What a model says of an upload: its prediction in the geometry of the upload, whatever size the model works on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from nnunet_diffusion_ensemble.app.models import PageModel
 from nnunet_diffusion_ensemble.app.upload import Upload
+from nnunet_diffusion_ensemble.calibration.predicted_dice import DiceInterval, DicePrediction
 from nnunet_diffusion_ensemble.data.pixels import SizePx, resize_values
-from nnunet_diffusion_ensemble.images.reading import is_flat
 from nnunet_diffusion_ensemble.prediction.case import Prediction
+from nnunet_diffusion_ensemble.prediction.predict import uncertainty_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Inspection:
         classes: names with their labels, background left out.
         prediction: of the model.
         training_scores: denoising errors of training images; empty where there are none.
+        calibration: of the model, or why it is not used; None where there is none.
+        scores: columns of `uncertainty.csv`, for the calibration.
     """
 
     upload: Upload
@@ -29,6 +33,13 @@ class Inspection:
     classes: Mapping[str, tuple[int, ...]]
     prediction: Prediction
     training_scores: tuple[float, ...]
+    calibration: DicePrediction | str | None = None
+    scores: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def expected_dice(self) -> DiceInterval | None:
+        """What the calibration predicts of the image; None without one, or where the image lacks a score."""
+        return self.calibration.of_case(self.scores) if isinstance(self.calibration, DicePrediction) else None
 
     @property
     def image(self) -> np.ndarray:
@@ -63,17 +74,25 @@ def look_at(upload: Upload, model: PageModel) -> Inspection:
     if model.size_px is not None:
         if not upload.is_picture:
             raise ValueError(
-                f"The demo model looks at one picture, a frontal chest X-ray as PNG or TIFF; {upload.name}"
-                f"{upload.ending} is a volume. Choose a results folder of a model of your own."
+                f"The demo model looks at one picture, a frontal chest X-ray; {upload.name}{upload.ending} is a "
+                "volume. Choose a results folder of a model of your own."
             )
         small = np.stack([resize_values(channel, model.size_px) for channel in voxels[:, 0]])
         prediction = _resized(_with_slices(loaded.predict(small, (1, 1))), upload.voxels.shape[-2:])
-    elif is_flat(voxels, upload.properties) or upload.is_picture:
-        prediction = _with_slices(loaded.predict(voxels[:, 0], upload.spacing_mm[1:]))
+    elif upload.is_picture:
+        spacing = (1, 1) if model.reads_pictures else upload.spacing_mm[1:]
+        prediction = _with_slices(loaded.predict(voxels[:, 0], spacing))
     else:
         prediction = loaded.predict(voxels, upload.spacing_mm)
     classes = {name: labels for name, labels in loaded.classes.items() if labels != (0,)}
-    return Inspection(upload, model.title, classes, prediction, model.training_scores)
+    return Inspection(
+        upload, model.title, classes, prediction, model.training_scores, model.calibration, _scores(prediction, model)
+    )
+
+
+def _scores(prediction: Prediction, model: PageModel) -> dict[str, Any]:
+    """By name what a calibration may predict Dice from; nothing without one."""
+    return {} if model.calibration is None else asdict(uncertainty_of("", model.loaded.trained, prediction))
 
 
 def _with_channels(voxels: np.ndarray, channels: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_diffusion_ensemble.app.look import Inspection
 from nnunet_diffusion_ensemble.app.models import SHIPPED, Models
-from nnunet_diffusion_ensemble.app.pictures import Display, contours_picture, entropy_picture, first_shown
+from nnunet_diffusion_ensemble.app.pictures import Display, contours_picture, entropy_picture, first_shown, grey_steps
 from nnunet_diffusion_ensemble.app.trust import score_rows, trust_sentences
 from nnunet_diffusion_ensemble.app.upload import LARGEST_MB, Upload
 from nnunet_diffusion_ensemble.app.visit import MOST_AT_ONCE, Visits
@@ -17,12 +17,14 @@ from nnunet_diffusion_ensemble.system.messages import in_one_line
 ADDRESS = "127.0.0.1"
 FOLDER = "A results folder of nnU-Net"
 INTRODUCTION = """# What does the model see, and how sure is it?
-Choose an image (PNG, TIFF or NIfTI). Nothing leaves this machine; the file is deleted as soon as it is read. Not for
-diagnosis."""
+Choose an image: PNG, TIFF, NIfTI, DICOM, or a zip of a DICOM series. Nothing leaves this machine; the file is deleted
+as soon as it is read, and nothing is kept of who it shows. Not for diagnosis."""
 CSS = """
 .gradio-container { max-width: 1200px !important; margin: auto }
 #sentence { font-size: 1.05em }
+#file td.download { display: none } /* the file is gone by then */
 footer { display: none !important }
+@media (max-width: 640px) { .gradio-container h1 { font-size: 1.4em !important } }
 """
 FONTS = ["system-ui", "sans-serif"]  # Gradio's own come from Google
 # Whatever a version of Gradio would fetch from elsewhere, the browser does not.
@@ -155,16 +157,7 @@ class _Page:
         gr = self.gr
         self.sentence = gr.Markdown(READY, elem_id="sentence")
         with gr.Row():
-            self.contours = gr.Image(
-                label="Each timestep and the ensemble",
-                elem_id="contours",
-                format="png",
-                buttons=["fullscreen"],
-                min_width=280,
-            )
-            self.entropy = gr.Image(
-                label="Entropy over the image", elem_id="entropy", format="png", buttons=["fullscreen"], min_width=280
-            )
+            self.contours, self.entropy = self._picture("contours"), self._picture("entropy")
         self.slice = gr.Slider(0, 1, step=1, label="Slice", visible=False, elem_id="slice")
         with gr.Row():
             self.level = gr.Slider(0, 1, label="Level", visible=False, elem_id="level", min_width=200)
@@ -173,6 +166,11 @@ class _Page:
             headers=["denoising error of", "value"], label="Is the image unusual?", visible=False, elem_id="scores"
         )
         self.download = gr.DownloadButton("Download the mask", visible=False, elem_id="download")
+
+    def _picture(self, name: str) -> Any:
+        """A place for a picture, whose own title stands above it: Gradio's label would lie on the image."""
+        settings = {"format": "png", "buttons": ["fullscreen"], "show_label": False, "visible": False}
+        return self.gr.Image(elem_id=name, min_width=280, **settings)
 
     def _tie(self) -> None:
         model, pictures = [self.model, self.results_folder], [self.contours, self.entropy]
@@ -193,9 +191,9 @@ class _Page:
     def _take(self, file: str) -> tuple[Upload | None, str]:
         try:
             upload = self.visits.take(Path(file))
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # the latter where DICOM cannot be read for want of a library
             return None, REFUSED.format(why=error)
-        return upload, f"{upload.name}{upload.ending}: {upload.size_in_words}"
+        return upload, f"{Path(file).name}: {upload.in_words}"
 
     def _choose(self, model: str, folder: str) -> tuple[Any, Any, str]:
         """Shows the folder's field where it is needed, and the timesteps of the model."""
@@ -225,18 +223,17 @@ class _Page:
             yield REFUSED.format(why=in_one_line(error)), *skips
 
     def _results(self, look: Inspection) -> tuple:
-        gr, shown, image = self.gr, first_shown(look), look.image
-        low, high = float(image.min()), float(image.max())
-        step = max((high - low) / 500, 1e-6)
+        gr, shown = self.gr, first_shown(look)
+        low, high, step = grey_steps(float(look.image.min()), float(look.image.max()))
         slices = gr.update(value=shown.slice_index, maximum=max(look.num_slices - 1, 1), visible=look.num_slices > 1)
         level = gr.update(value=shown.level, minimum=low, maximum=high, step=step, visible=True)
-        window = gr.update(value=shown.window, minimum=step, maximum=high - low + step, step=step, visible=True)
+        window = gr.update(value=shown.window, minimum=step, maximum=high - low, step=step, visible=True)
         rows = score_rows(look)
         return (
             trust_sentences(look),
             look,
-            contours_picture(look, shown),
-            entropy_picture(look, shown),
+            gr.update(value=contours_picture(look, shown), visible=True),
+            gr.update(value=entropy_picture(look, shown), visible=True),
             slices,
             level,
             window,

@@ -1,5 +1,6 @@
 """The page's pictures: contours of each timestep and of the ensemble, and the entropy over the image."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,12 @@ from nnunet_diffusion_ensemble.app.look import Inspection
 from nnunet_diffusion_ensemble.data.pixels import SizePx, resize_mask, resize_values
 from nnunet_diffusion_ensemble.report.figures.contours import draw_contour
 
-LONGEST_SIDE_PX, WIDTH_INCHES, LEGEND_INCHES, DPI = 640, 4.5, 0.8, 150
+LONGEST_SIDE_PX, WIDTH_INCHES, TITLE_INCHES, LEGEND_INCHES, DPI = 640, 4.5, 0.3, 0.8, 150
 ENSEMBLE_COLORS = ("#56B4E9", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#F0E442")  # Okabe and Ito's
 ENTROPY_MAP, MOST_OPAQUE = "inferno", 0.85
 LEGEND_COLUMNS, FONT_SIZE = 4, 9
+LEGEND_SPACING = {"handlelength": 1.4, "handletextpad": 0.5, "columnspacing": 1.0}  # four columns fit the width
+FEWEST_GREY_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,17 @@ def first_shown(look: Inspection) -> Display:
     return Display(look.fullest_slice, float(low + high) / 2, max(float(high - low), 1e-6))
 
 
+def grey_steps(low: float, high: float) -> tuple[float, float, float]:
+    """Ends and step of sliders over grey values from `low` to `high`: round numbers, at least 200 steps."""
+    if high <= low:
+        return low, low + 1, 1.0
+    step = 10.0 ** math.floor(math.log10((high - low) / FEWEST_GREY_STEPS))
+    return math.floor(low / step) * step, math.ceil(high / step) * step, step
+
+
 def contours_picture(look: Inspection, shown: Display) -> np.ndarray:
     """The image with thin lines for each timestep and thick ones for the ensemble; (height, width, 3) in uint8."""
-    figure, axes, size_px = _grey_image(look, shown)
+    figure, axes, size_px = _grey_image(look, shown, "Each timestep and the ensemble")
     handles: list[Line2D] = []
     timesteps = look.prediction.timesteps or {}
     colors = colormaps["plasma"](np.linspace(0.25, 1, max(len(timesteps), 1)))
@@ -63,13 +74,14 @@ def contours_picture(look: Inspection, shown: Display) -> np.ndarray:
         style = {"colors": color, "linewidths": 2.4, "linestyles": "dashed"}
         draw_contour(axes, _mask(look.prediction.segmentation, shown, values, size_px), style)
         handles.append(_handle(style, f"{name}, ensemble" if timesteps else name))
-    figure.legend(handles=handles, loc="lower center", ncols=LEGEND_COLUMNS, frameon=False, fontsize=FONT_SIZE)
+    place: dict[str, Any] = {"loc": "lower center", "ncols": LEGEND_COLUMNS, "frameon": False, "fontsize": FONT_SIZE}
+    figure.legend(handles=handles, **(place | LEGEND_SPACING))
     return _pixels(figure)
 
 
 def entropy_picture(look: Inspection, shown: Display) -> np.ndarray:
     """The image with its predictive entropy laid over; (height, width, 3) in uint8."""
-    figure, axes, size_px = _grey_image(look, shown)
+    figure, axes, size_px = _grey_image(look, shown, "Entropy over the image")
     entropy = resize_values(look.prediction.entropy[shown.slice_index], size_px)
     axes.imshow(
         entropy,
@@ -88,20 +100,22 @@ def entropy_picture(look: Inspection, shown: Display) -> np.ndarray:
     return _pixels(figure)
 
 
-def _grey_image(look: Inspection, shown: Display) -> tuple[Figure, Axes, SizePx]:
-    """A figure with the image, and the size in which all else is drawn on it."""
+def _grey_image(look: Inspection, shown: Display, title: str) -> tuple[Figure, Axes, SizePx]:
+    """A figure with a title and the image, and the size in which all else is drawn on it."""
     image = look.image[shown.slice_index]
     shrunk = min(1.0, LONGEST_SIDE_PX / max(image.shape))
     rows, columns = (max(1, round(side * shrunk)) for side in image.shape)
     height = WIDTH_INCHES * float(np.clip(rows * look.aspect / columns, 0.3, 2.0))
-    figure = Figure(figsize=(WIDTH_INCHES, height + LEGEND_INCHES), dpi=DPI, facecolor="white")
+    whole = TITLE_INCHES + height + LEGEND_INCHES
+    figure = Figure(figsize=(WIDTH_INCHES, whole), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    share = LEGEND_INCHES / (height + LEGEND_INCHES)
-    axes = figure.add_axes((0, share, 1, 1 - share))
+    figure.text(0.02, 1 - TITLE_INCHES / 2 / whole, title, va="center", fontsize=FONT_SIZE + 1, fontweight="bold")
+    axes = figure.add_axes((0, LEGEND_INCHES / whole, 1, height / whole))
     low, high = shown.limits
     small = resize_values(image, (rows, columns))
     axes.imshow(small, cmap="gray", vmin=low, vmax=high, aspect=look.aspect, interpolation="bilinear")
     axes.set_axis_off()
+    axes.set_autoscale_on(False)  # contours go around pixels at the edge, and would shrink the image
     return figure, axes, (rows, columns)
 
 

@@ -1,7 +1,8 @@
 """How far to trust a prediction, in plain sentences made of its numbers.
 
-None of the numbers has a threshold of its own. What the image is compared with are the model's training images, and how
-well timesteps agree is told in words for orientation.
+Where the model has a calibration, the verdict is the Dice that it predicts, with its interval and what that rests on.
+Otherwise none of the numbers has a threshold of its own: the image is compared with the model's training images, and
+how well timesteps agree is told in words for orientation.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ CAUTION = "These numbers are hints, not a verdict, and nothing here is meant for
 
 def trust_sentences(look: Inspection) -> str:
     """A verdict in bold, what it rests on, and where to look; Markdown."""
-    return " ".join([f"**{_verdict(look)}**", *_image_sentences(look), *_outline_sentences(look), CAUTION])
+    told = (*_dice_sentences(look), *_image_sentences(look), *_outline_sentences(look), CAUTION)
+    return "\n".join([f"**{_verdict(look)}**\n", *(f"- {sentence}" for sentence in told)])
 
 
 def is_unusual(score: float, training_scores: Sequence[float]) -> bool:
@@ -29,14 +31,44 @@ def _verdict(look: Inspection) -> str:
     prediction, score = look.prediction, look.prediction.score
     if not prediction.segmentation.any():
         return "The model finds nothing in this image."
-    if score is not None and is_unusual(score, look.training_scores):
+    if _is_unlike(look):
         return "Do not rely on this outline without checking all of it: the image is unlike those of the training."
+    if (dice := look.expected_dice) is not None:
+        return f"Expect a Dice of about {dice.predicted:.2f}, between {dice.lower:.2f} and {dice.upper:.2f}."
     agreement = prediction.timestep_dice
     if agreement is not None and agreement < SIMILAR:
         return "Do not rely on this outline without checking all of it: the timesteps draw different ones."
     if agreement is None or (score is not None and not look.training_scores) or score is None:
         return "Check all of this outline: too little is known to compare the image with those of the training."
     return "Nothing speaks against this outline; check it where the entropy is high."
+
+
+def _dice_sentences(look: Inspection) -> list[str]:
+    """What a predicted Dice rests on, or why there is none."""
+    fit, found = look.calibration, look.expected_dice
+    if fit is None or not look.prediction.segmentation.any():
+        return []
+    if isinstance(fit, str):
+        return [f"No Dice is predicted: {fit.rstrip('.')}."]
+    rests_on = (
+        f"{fit.num_cases} labelled cases that the training had not seen (nnunet-diffusion calibrate), by "
+        f"{', '.join(name.replace('_', ' ') for name in fit.scores)}"
+    )
+    if found is None:
+        return [f"No Dice is predicted: the image lacks one of the scores that it would rest on ({rests_on})."]
+    if _is_unlike(look):
+        return [f"Its Dice cannot be told: what is known rests on {rests_on}, and this image is none of their kind."]
+    proved = "" if fit.promised == fit.coverage else f", proved for {fit.promised:.0%}"
+    return [
+        f"Dice is 1 where outline and truth are the same. This rests on {rests_on}; the interval is made to hold for "
+        f"{fit.coverage:.0%} of cases like those{proved}, and not for those of another hospital."
+    ]
+
+
+def _is_unlike(look: Inspection) -> bool:
+    """Whether the image is unlike those of the training, as far as that is known."""
+    score = look.prediction.score
+    return score is not None and is_unusual(score, look.training_scores)
 
 
 def _image_sentences(look: Inspection) -> list[str]:
@@ -70,7 +102,8 @@ def _outline_sentences(look: Inspection) -> list[str]:
     if foreground.any():
         undecided = int(np.count_nonzero(prediction.entropy > UNDECIDED))
         share = 100 * undecided / int(np.count_nonzero(foreground))
-        sentences.append(f"The model is undecided about an area of {share:.0f}% of what it marks.")
+        area = f"an area of {share:.0f}% of what it marks" if share <= 100 else "a larger area than it marks"
+        sentences.append(f"The model is undecided about {area}.")
     return sentences
 
 

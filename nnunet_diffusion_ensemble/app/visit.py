@@ -34,6 +34,7 @@ class Visits:
 
         Raises:
             ValueError: it cannot be used; the message says why.
+            RuntimeError: as `read_upload`.
         """
         try:
             return read_upload(file)

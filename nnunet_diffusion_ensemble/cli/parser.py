@@ -25,8 +25,8 @@ from nnunet_diffusion_ensemble.cli import (
     self_train,
     train,
 )
-from nnunet_diffusion_ensemble.cli.errors import told_to_user
 from nnunet_diffusion_ensemble.system.child_processes import INTERRUPTED
+from nnunet_diffusion_ensemble.system.told import told_to_user
 
 COMMANDS = {
     "register": register,

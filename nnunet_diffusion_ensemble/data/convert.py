@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
-from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 from PIL import Image
 
@@ -36,6 +35,7 @@ from nnunet_diffusion_ensemble.data.survey import (
     some,
     survey_cases,
 )
+from nnunet_diffusion_ensemble.nnunet.datasets import RAW, folder_of
 from nnunet_diffusion_ensemble.system.atomic import bring_back_folder, replace_folder
 from nnunet_diffusion_ensemble.system.full_disk import naming_full_disk
 from nnunet_diffusion_ensemble.system.guard import alone_at
@@ -183,12 +183,11 @@ def dataset_folder(name: str) -> Path:
         FileNotFoundError: the environment variable `nnUNet_raw` is not set.
     """
     _check_dataset_name(name)
-    if not nnUNet_raw.is_set():
-        raise FileNotFoundError("The variable nnUNet_raw is not set: export nnUNet_raw=/path/to/nnUNet_raw.")
+    raw = folder_of(RAW)
     others = [other for other in find_candidate_datasets(int(name[7:10])) if other != name]
     if others:
         raise ValueError(f"Number {name[7:10]} is already taken by {some(others)}: choose a free one for {name}.")
-    return Path(nnUNet_raw) / name
+    return raw / name
 
 
 def check_output(output: Path, sources: Sequence[Path], overwrite: bool) -> None:

@@ -23,11 +23,11 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle, wr
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
 from nnunet_diffusion_ensemble.images.reading import FLAT_IN_3D, ImageError, is_flat, read_images, refuse_other_channels
+from nnunet_diffusion_ensemble.nnunet.datasets import PREPROCESSED, find_dataset
 from nnunet_diffusion_ensemble.nnunet.raw_cases import (
     find_unlabelled_cases,
     number_of_channels,
@@ -294,7 +294,7 @@ def preprocess_unlabelled(
             are preprocessed, for files that cannot be read or have the wrong number of channels. Lists all of them.
         RuntimeError: a worker died, or a case could not be written.
     """
-    dataset_name = maybe_convert_to_dataset_name(dataset_name_or_id)
+    dataset_name = find_dataset(dataset_name_or_id, PREPROCESSED)
     job = _load_job(dataset_name, configuration, plans_identifier)
     job.folder.mkdir(exist_ok=True)
     if not (nnUNet_raw.is_set() and (Path(nnUNet_raw) / dataset_name).is_dir()):

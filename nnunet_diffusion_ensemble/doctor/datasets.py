@@ -1,6 +1,5 @@
 """The data sets on a machine, and how far each has come: fingerprint, plans, preprocessed, pretrained, trained."""
 
-import re
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from nnunet_diffusion_ensemble.data.unlabelled import unlabelled_folder
 from nnunet_diffusion_ensemble.doctor.finding import NOTE, OK, PROBLEM, Finding
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_dataset_json
+from nnunet_diffusion_ensemble.nnunet.datasets import NAME
 from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases, labelled_file_counts
 from nnunet_diffusion_ensemble.system.json_files import read_object
 
-NAME = re.compile(r"Dataset(\d{3})_.+")
 FINAL = "checkpoint_final.pth"
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nnunet_diffusion_ensemble.data.verify import verify_dataset
-from nnunet_diffusion_ensemble.doctor.datasets import NAME, DataFolders, look_at_dataset
+from nnunet_diffusion_ensemble.doctor.datasets import DataFolders, look_at_dataset
 from nnunet_diffusion_ensemble.doctor.finding import NOTE, OK, PROBLEM, Finding
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_dataset_json
+from nnunet_diffusion_ensemble.nnunet.datasets import NAME
 
 
 def examine(number: int, places: DataFolders, num_processes: int) -> Iterator[Finding]:

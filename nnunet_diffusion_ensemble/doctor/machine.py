@@ -11,12 +11,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from nnunet_diffusion_ensemble.doctor.finding import NOTE, OK, PROBLEM, Finding
+from nnunet_diffusion_ensemble.nnunet.datasets import VARIABLES
 from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, external_folders, shim_states
 
 PACKAGE = "nnunet-diffusion-ensemble"
 TESTED_NNUNET = ("2.8.1",)
 SHOWN = ("torch", "nnunetv2", "monai")
-VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 GIB = 2**30
 FEW_GIB_OF_DISK, FEW_GIB_ON_GPU = 10, 8  # the latter is nnU-Net's memory target
 DOCKERS_SHARED_MEMORY = 64 * 2**20  # bytes, unless it is asked for more

@@ -22,6 +22,10 @@ from nnunet_diffusion_ensemble.system.messages import in_one_line
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 MOST_EXAMPLES = 5
+COLOURS = (
+    " (3 are colours, 4 colours and transparency: nnunet-diffusion convert stores grey pictures with one channel, and "
+    "drops the transparency)"
+)
 FLAT_IN_3D = "has 2 dimensions, and this is a configuration for volumes: nnU-Net would make 999 slices of it"
 Properties = dict[str, Any]
 
@@ -92,7 +96,8 @@ def read_images(reader: BaseReaderWriter, files: Sequence[Path]) -> tuple[np.nda
 def refuse_other_channels(image: np.ndarray, files: Sequence[Path], expected: int, source: str) -> None:
     """Raises ImageError unless an image (channels, ...) has as many channels as `source` says, which is told."""
     if len(image) != expected:
-        raise ImageError(files, f"{'holds' if len(files) == 1 else 'hold'} {len(image)} channel(s), {source}")
+        colours = COLOURS if len(files) == 1 and len(image) in (3, 4) else ""
+        raise ImageError(files, f"{'holds' if len(files) == 1 else 'hold'} {len(image)} channel(s), {source}{colours}")
 
 
 def read_segmentation(reader: BaseReaderWriter, file: Path) -> tuple[np.ndarray, Properties]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from nnunet_diffusion_ensemble.nnunet.raw_cases import labelled_file_counts
+from nnunet_diffusion_ensemble.nnunet.raw_cases import labelled_file_counts, looks_like_image
 from nnunet_diffusion_ensemble.system.json_files import read_object
 
 NO_LABELS = {"background": 0}
@@ -45,7 +45,21 @@ def refuse_labelled_cases(raw_dataset_folder: Path, dataset_json: dict[str, Any]
 def refuse_missing_labels(raw_dataset_folder: Path, dataset_json: dict[str, Any]) -> None:
     """Raises ValueError if a data set that is to be planned with its labels has no labelled case."""
     if not labelled_file_counts(raw_dataset_folder, dataset_json):
+        there = _overlooked(raw_dataset_folder, dataset_json["file_ending"])
         raise ValueError(
-            f"{raw_dataset_folder.name} has no labelled image in imagesTr. If it has only unlabelled ones, in "
+            f"{raw_dataset_folder.name} has no labelled image in imagesTr.{there} If it has only unlabelled ones, in "
             "imagesUn, plan it with: nnunet-diffusion plan --unlabelled."
         )
+
+
+def _overlooked(raw_dataset_folder: Path, ending: str) -> str:
+    """Images that nnU-Net does not see, by the name of one, and how they should be called."""
+    names = [path.name for path in sorted((raw_dataset_folder / "imagesTr").glob("[!.]*")) if looks_like_image(path)]
+    if not names:
+        return ""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f" It holds {names[0]}{more}, but images are named CASE_0000{ending}: the number is that of the channel, the "
+        "ending that of file_ending in dataset.json. nnunet-diffusion convert makes such a data set of pictures with "
+        "any names, JPEG too."
+    )

@@ -33,7 +33,10 @@ def _ending_problems(dataset_json: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(ending, str) or not ending.startswith("."):
         yield f"file_ending begins with a dot, e.g. .png; got {ending!r}"
     elif named == "None" and ending.lower() not in READABLE:
-        yield f"file_ending {ending} is none that nnU-Net reads; there are {', '.join(READABLE)}"
+        yield (
+            f"file_ending {ending} is none that nnU-Net reads; there are {', '.join(READABLE)}. nnunet-diffusion "
+            "convert makes PNG of JPEG, and NIfTI of DICOM"
+        )
     if named != "None":
         try:
             recursive_find_reader_writer_by_name(str(named))

@@ -12,8 +12,6 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     plan_experiment_dataset,
     preprocess_dataset,
 )
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.data.fingerprint import FINGERPRINT, has_unlabelled_fingerprint
@@ -23,6 +21,8 @@ from nnunet_diffusion_ensemble.denoiser.source import denoiser_file, names_libra
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_dataset_json, refuse_missing_labels
 from nnunet_diffusion_ensemble.nnunet.dataset_problems import refuse_json_problems
+from nnunet_diffusion_ensemble.nnunet.datasets import PREPROCESSED, RAW, find_dataset, folder_of
+from nnunet_diffusion_ensemble.nnunet.preprocessed import plans_that_are_there
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner
 from nnunet_diffusion_ensemble.planning.unlabelled import UnlabelledPlanner, unlabelled_fingerprint
@@ -76,10 +76,10 @@ def plan(
     if denoiser is not None:
         planner, process, dimension = _denoiser_planner(denoiser, options, unlabelled, trust)
     options.check_method(process, dimension)
-    folder = Path(nnUNet_raw) / maybe_convert_to_dataset_name(dataset_id)
+    folder = folder_of(RAW) / find_dataset(dataset_id, PREPROCESSED)
     dataset_json = read_dataset_json(folder)
     refuse_json_problems(folder, dataset_json, needs_labels=False)
-    preprocessed = Path(nnUNet_preprocessed) / folder.name
+    preprocessed = folder_of(PREPROCESSED) / folder.name
     if not unlabelled:
         refuse_missing_labels(folder, dataset_json)
         if verify:
@@ -170,7 +170,7 @@ def preprocess(
             files cannot be preprocessed.
         AtWorkError: another process preprocesses this data set as these plans say.
     """
-    folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(dataset_id)
+    folder = folder_of(PREPROCESSED) / find_dataset(dataset_id)
     plans = read_plans(folder / f"{plans_name}.json", configurations)
     dataset_json = read_planned_dataset_json(folder)
     with blaming(folder / f"{plans_name}.json", PLAN_AGAIN):
@@ -181,7 +181,7 @@ def preprocess(
         for name in names:
             stack.enter_context(alone_at(folder / name))
         if has_labels(dataset_json) and verify:
-            raw = Path(nnUNet_raw) / folder.name
+            raw = folder_of(RAW) / folder.name
             verify_dataset(raw, folder, read_dataset_json(raw), num_processes)
         if has_labels(dataset_json):
             preprocess_dataset(dataset_id, plans_name, tuple(configurations), (num_processes,))
@@ -212,7 +212,8 @@ def read_plans(plans_file: Path, configurations: Sequence[str]) -> dict[str, Any
         ValueError: they lack a configuration, or are damaged.
     """
     if not plans_file.is_file():
-        raise FileNotFoundError(f"There are no plans {plans_file}. Make them with nnunet-diffusion plan.")
+        others = plans_that_are_there(plans_file.parent)
+        raise FileNotFoundError(f"There are no plans {plans_file}. Make them with nnunet-diffusion plan{others}.")
     plans = read_object(plans_file, PLAN_AGAIN)
     with blaming(plans_file, PLAN_AGAIN):
         missing = [name for name in configurations if name not in plans["configurations"]]

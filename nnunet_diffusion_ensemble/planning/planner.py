@@ -18,10 +18,13 @@ from nnunet_diffusion_ensemble.data.verify import verify_dataset
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
+from nnunet_diffusion_ensemble.system.told import tell_in_nnunets_commands
 
 LARGEST_PRETRAINING_BATCH = 32
 SMALLEST_PATCH = 4  # nnU-Net's smallest edge of a feature map
 VALIDATION_IMAGES = {2: 64, 3: 16}  # by dimension; they are kept in memory
+
+tell_in_nnunets_commands()
 
 
 class DiffusionEnsemblePlanner(ResEncUNetPlanner):

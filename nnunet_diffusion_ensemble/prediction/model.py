@@ -7,7 +7,6 @@ those of `nnUNetv2_predict` to the last bit.
 
 import contextlib
 import io
-import pydoc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
@@ -29,7 +27,7 @@ from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
-from nnunet_diffusion_ensemble.nnunet.register import TRAINERS
+from nnunet_diffusion_ensemble.nnunet.trainer_classes import find_trainer
 from nnunet_diffusion_ensemble.prediction.chosen_timesteps import averaging_over
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.json_files import read_object
@@ -159,7 +157,9 @@ def named_regions(labels: LabelManager) -> dict[str, tuple[int, ...]]:
 def _read_json(file: Path) -> dict[str, Any]:
     refuse_file(file.parent)
     if not file.is_file():
-        raise FileNotFoundError(f"{file.parent} is not a folder of a trained model: it has no {file.name}.")
+        others = sorted(path.name for path in file.parent.parent.glob("*__*__*") if (path / file.name).is_file())
+        trained = f" Trained is {', '.join(others)}." if others else ""
+        raise FileNotFoundError(f"{file.parent} is not a folder of a trained model: it has no {file.name}.{trained}")
     return read_object(file, COPY)
 
 
@@ -172,9 +172,11 @@ def checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
     files = [folder / f"fold_{fold}" / settings.checkpoint_name for fold in settings.folds]
     missing = [file for file in files if not file.is_file()]
     if missing:
-        there = ", ".join(sorted(str(f.relative_to(folder)) for f in folder.glob("fold_*/checkpoint_*.pth")))
+        there = sorted(folder.glob("fold_*/checkpoint_*.pth"))
+        options = [f"-f {file.parent.name.removeprefix('fold_')} -chk {file.name}" for file in there]
         raise FileNotFoundError(
-            f"There is no {missing[0]}. Name folds that are trained, and their checkpoint; there is {there or 'none'}."
+            f"There is no {missing[0]}. Train this fold to its end (nnUNetv2_train ... --c goes on), or name folds "
+            f"that are trained, and their checkpoint; there is {', '.join(options) or 'none'}."
         )
     return files
 
@@ -190,22 +192,10 @@ def trainer_class(name: str) -> Any:
     Raises:
         ValueError: there is none, or it is a pretraining.
     """
-    found = _named_class(name)
+    found = find_trainer(name)
     if getattr(found, PRETRAINS, None) is not None:
         raise ValueError(f"{name} trains no segmentation. Name a model that learned from labels.")
     return found
-
-
-def _named_class(name: str) -> Any:
-    if name in TRAINERS:
-        return pydoc.locate(f"{TRAINERS[name]}.{name}")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it looks
-            return recursive_find_trainer_class_by_name(name)
-    except RuntimeError as error:
-        raise ValueError(
-            f"nnU-Net finds no trainer {name}. Check its name, and for one of your own the variable nnUNet_extTrainer."
-        ) from error
 
 
 def read_descriptions(folder: Path) -> tuple[PlansManager, dict[str, Any]]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
+from nnunet_diffusion_ensemble.nnunet.datasets import VARIABLES, find_dataset
 from nnunet_diffusion_ensemble.prediction.model import trainer_class
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS, LabelOrders, assign_folds, check_labels
 from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeBudget, read_length
@@ -21,7 +21,6 @@ from nnunet_diffusion_ensemble.system.child_processes import Command
 from nnunet_diffusion_ensemble.system.guard import alone_at, if_free
 from nnunet_diffusion_ensemble.system.json_files import read_object
 
-VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 FINAL = "checkpoint_final.pth"
 
 
@@ -195,14 +194,7 @@ class LabelledDataset:
     @classmethod
     def find(cls, name_or_id: str) -> "LabelledDataset":
         """Raises ValueError or FileNotFoundError if it is unknown, not preprocessed, or has no labels."""
-        if missing := [name for name in VARIABLES if not os.environ.get(name)]:
-            raise FileNotFoundError(f"Variables of nnU-Net are not set: export {'=... '.join(missing)}=...")
-        try:
-            found = cls(maybe_convert_to_dataset_name(int(name_or_id) if name_or_id.isdigit() else name_or_id))
-        except RuntimeError as error:
-            raise ValueError(
-                f"There is no data set {name_or_id}. Look into nnUNet_raw and nnUNet_preprocessed."
-            ) from error
+        found = cls(find_dataset(name_or_id, *VARIABLES))
         if not found.references.is_dir():
             raise FileNotFoundError(
                 f"{found.name} is not preprocessed: {found.references} is missing. Run nnUNetv2_plan_and_preprocess."

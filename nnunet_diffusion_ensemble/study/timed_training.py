@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from nnunetv2.paths import nnUNet_preprocessed
-from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from pydantic import Field
 
-from nnunet_diffusion_ensemble.planning.plan import read_planned_dataset_json, read_plans
+from nnunet_diffusion_ensemble.nnunet.datasets import PREPROCESSED, RESULTS, find_dataset, folder_of
+from nnunet_diffusion_ensemble.nnunet.preprocessed import refuse_unpreprocessed
+from nnunet_diffusion_ensemble.nnunet.trainer_classes import find_trainer
+from nnunet_diffusion_ensemble.planning.plan import PLAN_AGAIN, read_planned_dataset_json, read_plans
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS, read_splits
 from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.devices import usable_device
 from nnunet_diffusion_ensemble.system.guard import alone_in
 from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.system.messages import blaming
@@ -72,31 +75,33 @@ class Fold:
     plans: str
     device: str = "cuda"
 
+    @property
+    def folder(self) -> Path:
+        """Of the preprocessed data set. Raises as `find_dataset` does."""
+        return folder_of(PREPROCESSED) / find_dataset(self.dataset, RESULTS)
+
     def check(self) -> None:
-        """Raises ValueError or FileNotFoundError for plans, dataset.json or splits that are missing or damaged."""
-        folder = Path(nnUNet_preprocessed) / maybe_convert_to_dataset_name(
-            int(self.dataset) if self.dataset.isdigit() else self.dataset
-        )
-        read_plans(folder / f"{self.plans}.json", [self.configuration])
-        read_planned_dataset_json(folder)
-        if (folder / SPLITS).exists():
-            read_splits(folder / SPLITS)
+        """Raises ValueError or FileNotFoundError for plans, dataset.json, splits or cases that are missing or wrong."""
+        plans = read_plans(self.folder / f"{self.plans}.json", [self.configuration])
+        read_planned_dataset_json(self.folder)
+        if (self.folder / SPLITS).exists():
+            read_splits(self.folder / SPLITS)
+        with blaming(self.folder / f"{self.plans}.json", PLAN_AGAIN):
+            identifier = PlansManager(plans).get_configuration(self.configuration).data_identifier
+        refuse_unpreprocessed(self.folder / identifier, self.configuration, self.plans)
 
     def make_trainer(self, continue_training: bool = False) -> Any:
         """A trainer of nnU-Net or ours.
 
         Raises:
-            ValueError: there is no such device.
+            ValueError: there is no such device or trainer.
         """
-        from nnunetv2.run.run_training import get_trainer_from_args
-
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("There is no device cuda here. Use -device cpu.")
+        device, trainer_class = usable_device(self.device), find_trainer(self.trainer)
         self.check()
-        device = torch.device(self.device)
-        return get_trainer_from_args(
-            self.dataset, self.configuration, self.fold, self.trainer, self.plans, continue_training, device
-        )
+        plans = read_plans(self.folder / f"{self.plans}.json", [self.configuration])
+        dataset_json = read_planned_dataset_json(self.folder)
+        plans["continue_training"] = continue_training  # as nnUNetv2_train does
+        return trainer_class(plans, self.configuration, self.fold, dataset_json, device)
 
 
 def train_for(fold: Fold, limit: TimeBudget, continue_training: bool = False) -> None:

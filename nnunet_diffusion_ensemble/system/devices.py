@@ -29,5 +29,21 @@ def usable_device(name: str | None = None) -> "torch.device":
     if name is None:
         return torch.device("cuda" if "cuda" in usable else "cpu")
     if name not in usable:
-        raise ValueError(f"There is no device {name} here. Choose one of: {', '.join(usable)}.")
+        raise ValueError(
+            f"There is no device {name} here. Choose one of: {', '.join(usable)} (-device {usable[-1]}).{_why(name)}"
+        )
     return torch.device(name)
+
+
+def _why(name: str) -> str:
+    """What stands between torch and a GPU, as far as torch knows."""
+    import torch
+
+    if not name.startswith("cuda") or torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return " This torch is built without CUDA: install one with it (pytorch.org/get-started)."
+    return (
+        f" This torch is built for CUDA {torch.version.cuda}, and finds no GPU or a driver too old for it: nvidia-smi "
+        "says what is there."
+    )

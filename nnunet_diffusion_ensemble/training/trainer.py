@@ -15,9 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_checkpoint
+from nnunet_diffusion_ensemble.nnunet.preprocessed import refuse_unpreprocessed
 from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
+from nnunet_diffusion_ensemble.system.devices import usable_device
 from nnunet_diffusion_ensemble.system.guard import AtWorkError, alone_in
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
+from nnunet_diffusion_ensemble.system.told import tell_in_nnunets_commands
 from nnunet_diffusion_ensemble.training.continuing import (
     EARLIER,
     refuse_foreign_checkpoint,
@@ -36,6 +39,8 @@ from nnunet_diffusion_ensemble.training.splits import FOLDS_OF_NNUNET, prepare_s
 
 GRADIENT_CLIP = 12.0  # nnU-Net's
 SAVE_EVERY = 5  # epochs; nnU-Net's 50 is more than many of our trainings have
+
+tell_in_nnunets_commands()
 
 
 class DiffusionTrainer(nnUNetTrainer):
@@ -88,6 +93,10 @@ class DiffusionTrainer(nnUNetTrainer):
     def initialize(self) -> None:
         """nnU-Net's. What it does for several processes is done here, since there the rank is the number of the GPU,
         which holds on one machine only, and every process has a GPU."""
+        usable_device(self.device.type)
+        refuse_unpreprocessed(
+            Path(self.preprocessed_dataset_folder), self.configuration_name, self.plans_manager.plans_name
+        )
         several_processes, self.is_ddp = self.is_ddp, False
         super().initialize()
         self.is_ddp = several_processes

@@ -1,13 +1,15 @@
 """The models of the page, what they say of an image, and the scores of their training images."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
-from looks import write_picture, write_volume
+from looks import calibrate, write_picture, write_volume
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from PIL import Image
 
@@ -18,6 +20,8 @@ from nnunet_diffusion_ensemble.app.upload import read_upload
 from nnunet_diffusion_ensemble.demo.hospitals import SAMPLE
 from nnunet_diffusion_ensemble.demo.results import dice_of_masks, mean_shape, read_foreground
 from nnunet_diffusion_ensemble.demo.shipped_model import HEAD, training_images
+from nnunet_diffusion_ensemble.prediction.predict import PredictedCase, predict
+from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
 XRAYS = SAMPLE / "shenzhen"
 MOST_BYTES = 1_000_000
@@ -59,7 +63,7 @@ def test_a_picture_upside_down_is_more_unusual_than_all_of_the_training(shipped:
 
 
 def test_the_shipped_model_refuses_a_volume(shipped: PageModel, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a frontal chest X-ray as PNG or TIFF; head\.nii\.gz is a volume"):
+    with pytest.raises(ValueError, match=r"a frontal chest X-ray; head\.nii\.gz is a volume"):
         look_at(read_upload(write_volume(tmp_path / "head.nii.gz")), shipped)
 
 
@@ -104,6 +108,54 @@ def test_the_last_model_is_kept(model_folder: Callable) -> None:
     other = models.get(folder, [1])
     assert (first.loaded.timesteps, other.loaded.timesteps) == ((1, 50, 400), None)
     assert models.get(folder) is not first
+
+
+def test_a_calibration_predicts_the_dice_that_the_command_would(model_folder: Callable, tmp_path: Path) -> None:
+    folder, file = model_folder(), write_volume(tmp_path / "images" / "head_0000.nii.gz")
+    calibrate(folder)
+    settings = PredictionSettings(folds=(0,), device="cpu")
+    (case,) = predict(tmp_path / "images", tmp_path / "out", folder, settings)
+    look = look_at(read_upload(file), model_of_folder(str(folder), device="cpu"))
+    assert isinstance(case, PredictedCase)
+    assert look.expected_dice is not None
+    assert look.expected_dice.predicted == pytest.approx(case.scores.predicted_dice, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "timesteps", "reason"),
+    [
+        (lambda folder: None, [1, 50], r"calibration_folds_0\.json was fitted with all timesteps"),
+        (lambda folder: calibrate(folder, dice=False), None, "holds a temperature alone"),
+        (lambda folder: (folder / "calibration_folds_0.json").write_text("{"), None, "is not JSON"),
+        (lambda folder: (folder / "dataset.json").open("a").write(" "), None, "was fitted for other weights"),
+    ],
+)
+def test_a_calibration_that_does_not_fit_says_why(
+    spoil: Callable, timesteps: list[int] | None, reason: str, model_folder: Callable
+) -> None:
+    folder = model_folder()
+    calibrate(folder)
+    spoil(folder)
+    assert re.search(reason, str(model_of_folder(str(folder), timesteps, device="cpu").calibration))
+
+
+def test_all_timesteps_ticked_is_the_model_as_it_is(model_folder: Callable) -> None:
+    models, folder = Models("cpu"), str(model_folder())
+    assert models.get(folder, None) is models.get(folder, [400, 1, 50])
+
+
+def test_a_model_without_a_calibration_has_none(model_folder: Callable) -> None:
+    assert model_of_folder(str(model_folder()), device="cpu").calibration is None
+
+
+def test_a_model_of_pictures_takes_no_millimetres(model_folder: Callable, tmp_path: Path) -> None:
+    """The same pixels as a picture and as an image of 0.5 mm are alike to a model that knows pixels alone."""
+    model = model_of_folder(str(model_folder(reader="NaturalImage2DIO", file_ending=".png")), device="cpu")
+    image = sitk.GetImageFromArray(np.asarray(Image.open(write_picture(tmp_path / "a.png"))))
+    image.SetSpacing((0.5, 0.5))
+    sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    looks = [look_at(read_upload(tmp_path / name), model) for name in ("a.png", "a.nii.gz")]
+    assert np.array_equal(*(look.prediction.entropy for look in looks))
 
 
 def test_without_preprocessed_training_images_there_are_no_scores_of_them(

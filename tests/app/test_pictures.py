@@ -11,11 +11,14 @@ from matplotlib.colors import to_hex
 
 from nnunet_diffusion_ensemble.app.look import Inspection
 from nnunet_diffusion_ensemble.app.pictures import (
+    DPI,
     ENSEMBLE_COLORS,
+    TITLE_INCHES,
     Display,
     contours_picture,
     entropy_picture,
     first_shown,
+    grey_steps,
 )
 
 
@@ -29,9 +32,9 @@ def rgb(color: str) -> tuple[int, ...]:
 
 
 def in_image(picture: np.ndarray, row: float, column: float) -> np.ndarray:
-    """A pixel by its place in the image, from 0 to 1; below the image is the legend."""
+    """A pixel by its place in the image, from 0 to 1; above the image is its title, below it the legend."""
     side = picture.shape[1]
-    return picture[int(row * side), int(column * side)]
+    return picture[int(TITLE_INCHES * DPI + row * side), int(column * side)]
 
 
 @pytest.fixture
@@ -120,3 +123,26 @@ def test_an_image_of_one_grey_value_can_be_shown(look: Inspection) -> None:
     shown = first_shown(flat)
     assert shown.window > 0
     contours_picture(flat, shown)
+
+
+def test_a_contour_at_the_edge_leaves_the_image_in_its_place(look: Inspection) -> None:
+    whole = np.ones((1, 8, 8), int)
+    marked = replace(look, prediction=replace(look.prediction, segmentation=whole, timesteps=None))
+    picture = contours_picture(marked, Display(0, 100, 200))
+    bare = entropy_picture(marked, Display(0, 100, 200))
+    for row, column in ((0.5, 0.49), (0.5, 0.51)):  # either side of the border between black and white
+        assert in_image(picture, row, column) == pytest.approx(in_image(bare, row, column), abs=2)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 255, (0, 255, 1)),
+        (-1024, 3071, (-1030, 3080, 10)),
+        (0, 61198, (0, 61200, 100)),
+        (0.03, 0.91, (0.03, 0.91, 0.001)),
+        (7, 7, (7, 8, 1)),
+    ],
+)
+def test_sliders_go_in_round_steps(low: float, high: float, expected: tuple[float, ...]) -> None:
+    assert grey_steps(low, high) == pytest.approx(expected)

@@ -1,5 +1,6 @@
 """The sentences on how far to trust a prediction."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 from looks import make_look
 
+from nnunet_diffusion_ensemble.app.look import Inspection
 from nnunet_diffusion_ensemble.app.trust import is_unusual, score_rows, trust_sentences
+from nnunet_diffusion_ensemble.calibration.predicted_dice import DicePrediction
 
 
 @pytest.mark.parametrize(("score", "unusual"), [(0.1, True), (0.2, False), (0.3, False), (0.4, False), (0.5, True)])
@@ -71,3 +74,65 @@ def test_the_score_stands_beside_those_of_the_training(tmp_path: Path) -> None:
     ]
     assert score_rows(make_look(tmp_path, ())) == [["this image", "0.250"]]
     assert score_rows(make_look(tmp_path, denoising_error_at={})) == []
+
+
+# The logit of Dice is that of the agreement of timesteps, log(9) at 0.9; half of cases lie within log(2.25) of it.
+FIT = DicePrediction(
+    scores=("timestep_dice",),
+    method="split",
+    coverage=0.5,
+    line=(0.0, 1.0),
+    lines_without=((0.0, 1.0),),
+    residuals=(float(np.log(2.25)),),
+    num_cases=24,
+)
+
+
+def calibrated(
+    folder: Path, fit: DicePrediction | str | None = FIT, agreement: float | None = 0.9, **look: Any
+) -> Inspection:
+    scores = {"timestep_dice": agreement}
+    return replace(make_look(folder, timestep_dice=agreement, **look), calibration=fit, scores=scores)
+
+
+def test_a_calibration_says_which_dice_to_expect_and_what_that_rests_on(tmp_path: Path) -> None:
+    told = trust_sentences(calibrated(tmp_path))
+    assert told.startswith("**Expect a Dice of about 0.90, between 0.80 and 0.95.**")  # odds of 4, 9 and 20.25
+    assert (
+        "rests on 24 labelled cases that the training had not seen (nnunet-diffusion calibrate), by timestep dice"
+        in told
+    )
+    assert "made to hold for 50% of cases like those, and not for those of another hospital" in told
+
+
+def test_what_is_proved_is_told_where_it_is_less(tmp_path: Path) -> None:
+    fit = FIT.model_copy(update={"method": "jackknife+", "coverage": 0.9, "residuals": (0.1,) * 10})
+    assert "hold for 90% of cases like those, proved for 80%" in trust_sentences(calibrated(tmp_path, fit))
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "reason"),
+    [
+        (
+            {"training_scores": (0.3, 0.4)},
+            "Do not rely on this outline without checking all of it: the image is unlike",
+            "Its Dice cannot be told: what is known rests on 24 labelled cases",
+        ),
+        ({"segmentation": EMPTY}, "The model finds nothing in this image", ""),
+        (
+            {"agreement": None, "timesteps": None},
+            "Check all of this outline: too little is known",
+            "No Dice is predicted: the image lacks one of the scores",
+        ),
+        (
+            {"fit": "a.json was fitted for other weights."},
+            "Nothing speaks against this outline",
+            "No Dice is predicted: a.json was fitted for other weights.\n",
+        ),
+    ],
+)
+def test_without_ground_no_dice_is_told(changes: dict[str, Any], verdict: str, reason: str, tmp_path: Path) -> None:
+    told = trust_sentences(calibrated(tmp_path, **changes))
+    assert told.startswith(f"**{verdict}")
+    assert reason in told
+    assert "Expect a Dice" not in told

@@ -20,7 +20,7 @@ def test_a_picture_has_one_slice_and_its_grey_values(name: str, tmp_path: Path) 
     assert upload.is_picture
     assert np.array_equal(upload.voxels[0, 0], np.asarray(Image.open(tmp_path / name)))
     assert upload.spacing_mm[1:] == (1, 1)
-    assert upload.size_in_words == "20 x 24, 1 channel(s)"
+    assert upload.in_words == "20 x 24, 1 channel"
 
 
 @pytest.mark.parametrize("name", ["head.nii.gz", "head.nii"])
@@ -64,7 +64,7 @@ def not_a_number(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "message"),
     [
-        ("letter.docx", text, r"letter\.docx is none of \.png, \.tif, \.tiff, \.nii, \.nii\.gz"),
+        ("letter.docx", text, r"letter\.docx is none of \.png, \.tif, \.tiff, \.nii, \.nii\.gz, \.dcm, \.zip"),
         ("letter.png", text, r"letter\.png cannot be read"),
         ("letter.tif", text, r"letter\.tif cannot be read"),
         ("letter.nii.gz", text, r"letter\.nii\.gz cannot be read"),

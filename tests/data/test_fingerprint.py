@@ -124,7 +124,7 @@ def test_an_unfit_image_is_named_and_nothing_written(array: np.ndarray, problem:
 def test_a_wrong_number_of_channels_is_told(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 5, 3), 9, np.uint8)).save(tmp_path / "a_0000.png")
     problem = case_statistics(NaturalImage2DIO, 1, 10, "a", [tmp_path / "a_0000.png"])
-    assert problem == "a_0000.png holds 3 channel(s), dataset.json has 1 in channel_names"
+    assert problem.startswith("a_0000.png holds 3 channel(s), dataset.json has 1 in channel_names (3 are colours")
 
 
 def test_only_a_fingerprint_of_as_many_unlabelled_images_is_used_again(tmp_path: Path) -> None:

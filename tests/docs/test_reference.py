@@ -16,13 +16,18 @@ FILE = re.compile(r"[\w-]+\.(?:json|csv|txt|png|html|yaml|pth|sh)")
 READ_ONLY = {"SPEC.yaml", "config.json", "scheduler_config.json", "split.json", "_0000.png"}
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("write_commands", DOCS / "write_commands.py")
+def load(name: str) -> ModuleType:
+    """A script of the documents."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return load("write_commands")
 
 
 def names_of_files() -> set[str]:
@@ -34,6 +39,11 @@ def names_of_files() -> set[str]:
 
 def test_the_page_of_commands_is_that_of_the_parser(script: ModuleType) -> None:
     assert script.PAGE.read_text() == script.page(), "run python docs/write_commands.py"
+
+
+def test_the_page_of_mistakes_is_that_of_the_questions() -> None:
+    script = load("write_troubleshooting")
+    assert script.PAGE.read_text() == script.page(), "run python docs/write_troubleshooting.py"
 
 
 def test_every_command_has_a_section(script: ModuleType) -> None:

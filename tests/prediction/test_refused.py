@@ -65,7 +65,7 @@ def test_a_folder_without_a_model_is_named(
 def test_of_a_missing_fold_those_that_are_there_are_told(
     model_folder: Callable, images: Callable, tmp_path: Path
 ) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no .*fold_3.* there is fold_0/checkpoint_final\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"no .*fold_3.* there is -f 0 -chk checkpoint_final\.pth"):
         run(images(), tmp_path / "out", model_folder(), PredictionSettings(folds=(0, 3), device="cpu"))
 
 

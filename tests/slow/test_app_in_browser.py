@@ -1,12 +1,15 @@
 """The page in a browser that may fetch nothing from elsewhere: looked at by clicks, on a laptop and on a phone."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from looks import write_volume
+import SimpleITK as sitk
+from dicom_data import oblique_slices, save, save_series, xray
+from looks import calibrate, write_volume
 from PIL import Image
 
 from nnunet_diffusion_ensemble.demo.hospitals import SAMPLE
@@ -14,7 +17,8 @@ from nnunet_diffusion_ensemble.demo.hospitals import SAMPLE
 pytestmark = pytest.mark.slow
 XRAY = SAMPLE / "shenzhen" / "images" / "CHNCXR_0001_0.png"
 TIMEOUT_MS = 120_000
-WIDTHS = {"laptop": 1280, "phone": 375}
+WIDTHS = {"laptop": 1280, "phone": 390}
+FOLDER = "#folder textarea, #folder input"
 SHOWN = "() => [...document.querySelectorAll('#contours img, #entropy img')].filter(each => each.naturalWidth).length"
 PICTURE = "() => document.querySelector('#contours img')?.src"
 OUTSIDE = """() => {
@@ -72,18 +76,31 @@ class Visitor:
         return self.tab.inner_text("#sentence")
 
 
-@pytest.mark.parametrize("device", WIDTHS)
-def test_an_xray_is_looked_at(browser: Any, address: tuple[str, Path], device: str, tmp_path: Path) -> None:
-    visitor = Visitor(browser, address[0], WIDTHS[device])
-    assert "128 x 128, 1 channel" in visitor.choose(XRAY)
-    assert not list(address[1].rglob(XRAY.name))
+def dicom_xray(folder: Path) -> Path:
+    """The same pixels in DICOM, with a patient."""
+    pixels = np.asarray(Image.open(XRAY).convert("L")).astype(np.uint16)
+    return save(xray(pixels * 16, ImagerPixelSpacing=[0.5, 0.5]), folder / "IM0001")
+
+
+@pytest.mark.parametrize(
+    ("device", "make", "ending"),
+    [("laptop", lambda folder: XRAY, ".png"), ("phone", dicom_xray, ".nii.gz")],
+    ids=["laptop, PNG", "phone, DICOM"],
+)
+def test_an_xray_is_looked_at(
+    browser: Any, address: tuple[str, Path], device: str, make: Any, ending: str, tmp_path: Path
+) -> None:
+    visitor, file = Visitor(browser, address[0], WIDTHS[device]), make(tmp_path)
+    assert "128 x 128, 1 channel" in visitor.choose(file)
+    assert not list(address[1].rglob(file.name))
     assert "denoising error" in visitor.look()
     assert visitor.tab.inner_text("#scores").count("training images") == 3
     assert not visitor.tab.is_visible("#slice")
     with visitor.tab.expect_download() as download:
         visitor.tab.click("#download")
-    download.value.save_as(tmp_path / "mask.png")
-    mask = np.asarray(Image.open(tmp_path / "mask.png"))
+    assert download.value.suggested_filename.endswith(f"_mask{ending}")
+    download.value.save_as(tmp_path / f"mask{ending}")
+    mask = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"mask{ending}")))
     assert mask.shape == (128, 128)
     assert set(np.unique(mask)) == {0, 1}
     before = visitor.tab.evaluate(PICTURE)
@@ -96,18 +113,50 @@ def test_an_xray_is_looked_at(browser: Any, address: tuple[str, Path], device: s
     visitor.context.close()
 
 
+def test_a_series_is_looked_at_slice_by_slice_with_the_dice_to_expect(
+    browser: Any, address: tuple[str, Path], model_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_folder()
+    calibrate(model)
+    monkeypatch.delenv("nnUNet_preprocessed")  # its training images are of another kind
+    voxels = np.random.default_rng(0).normal(300, 40, (12, 40, 36)).astype(np.int16)
+    voxels[:, 10:25, 8:20] += 300
+    file = shutil.make_archive(str(tmp_path / "series"), "zip", save_series(tmp_path / "in", oblique_slices(voxels)))
+    visitor = Visitor(browser, address[0], WIDTHS["phone"])
+    visitor.tab.click("text=A results folder of nnU-Net")
+    visitor.tab.fill(FOLDER, str(model))
+    visitor.tab.press(FOLDER, "Enter")
+    visitor.tab.wait_for_function("document.querySelectorAll('#timesteps input').length === 3")
+    assert "12 x 40 x 36, 1 channel" in visitor.choose(Path(file))
+    told = visitor.look()
+    assert "Expect a Dice of about" in told and "rests on 2 labelled cases" in told
+    before = visitor.tab.evaluate(PICTURE)
+    shown = int(visitor.tab.input_value("#slice input[type=number]"))
+    visitor.tab.fill("#slice input[type=number]", str((shown + 1) % 12))
+    visitor.tab.press("#slice input[type=number]", "Enter")
+    visitor.tab.wait_for_function(f"({PICTURE})() !== '{before}'")
+    assert visitor.tab.evaluate(OUTSIDE) == []
+    assert "Doe" not in visitor.tab.content()
+    assert visitor.problems == []
+    visitor.context.close()
+
+
 def test_what_does_not_work_is_told_in_a_sentence(browser: Any, address: tuple[str, Path], tmp_path: Path) -> None:
     visitor = Visitor(browser, address[0], 1280)
     visitor.tab.click("#look")
     visitor.tab.wait_for_function("document.querySelector('#sentence').innerText.includes('Choose an image first')")
     (tmp_path / "letter.png").write_text("no image")
     assert "letter.png cannot be read" in visitor.choose(tmp_path / "letter.png")
+    slices = oblique_slices()
+    slices[0].SeriesInstanceUID = slices[0].SOPInstanceUID
+    two = shutil.make_archive(str(tmp_path / "two"), "zip", save_series(tmp_path / "in", slices))
+    assert "two.zip holds 2 different images or series" in visitor.choose(Path(two))
     assert "3 x 20 x 24" in visitor.choose(write_volume(tmp_path / "head.nii.gz"))
     visitor.tab.click("#look")
     visitor.tab.wait_for_function("document.querySelector('#sentence').innerText.includes('is a volume')")
     visitor.tab.click("text=A results folder of nnU-Net")
-    visitor.tab.fill("#folder textarea, #folder input", "/nowhere")
-    visitor.tab.press("#folder textarea, #folder input", "Enter")
+    visitor.tab.fill(FOLDER, "/nowhere")
+    visitor.tab.press(FOLDER, "Enter")
     visitor.tab.wait_for_function("document.querySelector('#sentence').innerText.includes('has no finished fold')")
     assert visitor.problems == []
     visitor.context.close()

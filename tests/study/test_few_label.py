@@ -228,7 +228,7 @@ def test_trainers_must_be_there_before_any_is_trained() -> None:
 
 
 def test_a_data_set_must_be_there(dataset: LabelledDataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="There is no data set 8"):
+    with pytest.raises(FileNotFoundError, match="There is no data set 8; there is Dataset007_Lungs"):
         LabelledDataset.find("8")
     (tmp_path / "raw" / "Dataset009_New").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="Dataset009_New is not preprocessed"):
@@ -239,7 +239,7 @@ def test_a_data_set_must_be_there(dataset: LabelledDataset, tmp_path: Path) -> N
 def test_variables_of_nnunet_must_be_set(dataset: LabelledDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("nnUNet_raw")
     monkeypatch.setenv("nnUNet_results", "")
-    with pytest.raises(FileNotFoundError, match=r"not set: export nnUNet_raw=\.\.\. nnUNet_results=\.\.\.$"):
+    with pytest.raises(FileNotFoundError, match=r"nnUNet_raw is not set[^\n]*\n[^\n]*nnUNet_results is not set"):
         LabelledDataset.find("7")
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from nnunet_diffusion_ensemble.cli.errors import USERS_MISTAKE, told_to_user
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.full_disk import DiskFullError, full_disk, naming_full_disk
+from nnunet_diffusion_ensemble.system.told import USERS_MISTAKE, told_to_user
 
 CHECKPOINT = {"network_weights": {"a": torch.zeros(100_000)}, "init_args": {}, "trainer_name": "T"}
 FULL = Path("/dev/full")  # takes nothing: every write ends for want of room

@@ -1,22 +1,27 @@
 """What a command says when it fails: a sentence for a user's mistake, and for one of ours where to find the details."""
 
 import os
+import sys
 import tempfile
 import traceback
+from pathlib import Path
+from types import TracebackType
 
 from nnunet_diffusion_ensemble import __version__
+from nnunet_diffusion_ensemble.system.explained import explained
 from nnunet_diffusion_ensemble.system.full_disk import full_disk
-from nnunet_diffusion_ensemble.system.messages import USER_ERRORS, in_one_line
+from nnunet_diffusion_ensemble.system.messages import PACKAGE, USER_ERRORS, in_one_line
 
 USERS_MISTAKE, OUR_MISTAKE = 2, 3  # exit status
 TRACEBACK = "NNUNET_DIFFUSION_TRACEBACK"  # variable: any value shows stack traces
+NNUNETS_COMMANDS = "nnUNetv2_"
 
 
 def told_to_user(error: Exception) -> tuple[str, int]:
     """What to print, and the exit status."""
     shown = f"\n{''.join(traceback.format_exception(error))}" if os.environ.get(TRACEBACK) else ""
-    if full := full_disk(error):
-        return f"{full}{shown}", USERS_MISTAKE
+    if text := full_disk(error) or explained(error):
+        return f"{text}{shown}", USERS_MISTAKE
     if isinstance(error, MemoryError):
         return f"there is not enough memory ({error}).{shown}", USERS_MISTAKE
     if isinstance(error, USER_ERRORS) and str(error) and not isinstance(error, RecursionError):
@@ -40,3 +45,33 @@ def _written(error: Exception) -> str:
     ) as file:
         traceback.print_exception(error, file=file)
     return file.name
+
+
+# ---- within nnU-Net's own commands
+
+
+def tell_in_nnunets_commands() -> None:
+    """Where one of nnU-Net's commands runs, errors that are meant for users end it with their sentence alone.
+
+    That is, errors that our code raises, and those that `explained` knows. All others keep their stack trace, and so do
+    these where the variable TRACEBACK is set. For modules that nnU-Net imports: nothing else of ours runs before its
+    errors do.
+    """
+    if Path(sys.argv[0] if sys.argv else "").name.startswith(NNUNETS_COMMANDS):
+        sys.excepthook = _excepthook
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    is_meant = isinstance(error, Exception) and (
+        explained(error) or full_disk(error) or (isinstance(error, USER_ERRORS) and _raised_by_us(trace))
+    )
+    if os.environ.get(TRACEBACK) or not is_meant:
+        sys.__excepthook__(kind, error, trace)
+        return
+    assert isinstance(error, Exception)
+    print(f"{Path(sys.argv[0]).stem}: error: {told_to_user(error)[0]}", file=sys.stderr)
+
+
+def _raised_by_us(trace: TracebackType | None) -> bool:
+    frames = [frame for frame, _ in traceback.walk_tb(trace)]
+    return bool(frames) and frames[-1].f_globals.get("__name__", "").split(".")[0] == PACKAGE
