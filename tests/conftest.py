@@ -5,13 +5,17 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads slow a busy machine down tenfold
 os.environ["nnUNet_compile"] = "f"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.dataloading import data_loader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from torch import nn
 
@@ -19,16 +23,20 @@ from nnunet_diffusion_ensemble.method import DiffusionMethod
 
 # Fixtures.
 pytest_plugins = ["unlabelled_data", "foreign_models", "pretraining_trainers", "trained_models", "benchmark_inputs"]
-pytest_plugins += ["self_training_data", "mistakes"]
+pytest_plugins += ["self_training_data", "mistakes", "several_processes"]
 torch.set_num_threads(1)  # in networks this small a second thread only waits
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`-n 2 --dist loadgroup`), a module stays together, so that its fixtures are made once."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+# nnU-Net looks through all loaded libraries for pools of threads at each batch; here there is one thread anyway.
+data_loader.threadpool_limits = lambda **_: nullcontext()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def files_that_outlive_no_power_cut() -> Iterator[None]:
+    """Waiting for the disk is for users; that it is waited for, and when, `test_atomic.py` looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 class Topology(NamedTuple):
@@ -171,6 +179,18 @@ def make_plans(configuration: dict[str, Any]) -> dict[str, Any]:
 def save_cases(folder: Path, names: tuple[str, ...]) -> None:
     """Preprocessed cases of one slice, 20 x 18 pixels: noise with a brighter square that is labelled."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _files_of_cases(names).items():
+        (folder / name).write_bytes(content)
+
+
+@cache
+def _files_of_cases(names: tuple[str, ...]) -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        _write_cases(Path(folder), names)
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+
+
+def _write_cases(folder: Path, names: tuple[str, ...]) -> None:
     random = np.random.RandomState(0)
     layout = {"chunks": (1, 1, 20, 18), "blocks": (1, 1, 20, 18)}
     for name in names:

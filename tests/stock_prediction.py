@@ -1,14 +1,29 @@
 """nnU-Net's own prediction, which ours is compared with."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import Tensor
 
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
+
+
+def _computed_once(predict_logits: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same image has the same logits, with probabilities and without."""
+    seen: dict[bytes, Tensor] = {}
+
+    def predict(data: Tensor) -> Tensor:
+        key = data.numpy().tobytes()
+        if key not in seen:
+            seen[key] = predict_logits(data)
+        return seen[key].clone()
+
+    return predict
 
 
 def stock(
@@ -26,6 +41,7 @@ def stock(
     predictor.manual_initialization(
         network, manager, manager.get_configuration("2d"), weights, dataset, trainer_class.__name__, axes
     )
+    predictor.predict_logits_from_preprocessed_data = _computed_once(predictor.predict_logits_from_preprocessed_data)
     names = sorted({file.name[: -len("_0000.nii.gz")] for file in images.iterdir()})
     files = [[str(file) for file in sorted(images.glob(f"{name}_*"))] for name in names]
     for kind in (False, True):

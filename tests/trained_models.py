@@ -85,7 +85,7 @@ def _with_varied_predictions(network: Any) -> None:
         last.bias.mul_(gain).sub_(gain * of_class.median(1).values)
 
 
-def save_volume(file: Path, seed: int, shape: tuple[int, ...] = (3, 22, 19)) -> None:
+def save_volume(file: Path, seed: int, shape: tuple[int, ...] = (2, 22, 19)) -> None:
     """Noise with a geometry of its own, and an empty border for nnU-Net to crop."""
     values = np.random.RandomState(seed).normal(100, 20, shape).astype(np.float32)
     values[:, :2] = values[..., :3] = 0
@@ -99,9 +99,9 @@ def save_volume(file: Path, seed: int, shape: tuple[int, ...] = (3, 22, 19)) -> 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Callable[..., Path]:
-    """`images(num_cases=2, channels=1, shape=(3, 22, 19))`: a folder of volumes case_0_0000.nii.gz, ..."""
+    """`images(num_cases=2, channels=1, shape=(2, 22, 19))`: a folder of volumes case_0_0000.nii.gz, ..."""
 
-    def make(num_cases: int = 2, channels: int = 1, shape: tuple[int, ...] = (3, 22, 19)) -> Path:
+    def make(num_cases: int = 2, channels: int = 1, shape: tuple[int, ...] = (2, 22, 19)) -> Path:
         for case in range(num_cases):
             for channel in range(channels):
                 save_volume(tmp_path / "images" / f"case_{case}_{channel:04d}.nii.gz", 10 * case + channel, shape)

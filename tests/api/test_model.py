@@ -60,7 +60,8 @@ def test_arrays_are_those_of_the_command(
     kind: str, model_folder: Callable, images: Callable, architecture: Callable, tmp_path: Path
 ) -> None:
     made = {**KINDS[kind], **({"architecture": architecture("3d")} if kind == "volumes" else {})}
-    model, cases = model_folder(**made), images(1, made.get("channels", 1), (3, 22, 15))
+    shape = (22, 4, 15) if "transpose" in made else (3, 22, 15)
+    model, cases = model_folder(**made), images(1, made.get("channels", 1), shape)
     row = command(cases, tmp_path / "out", model)
     array, properties = SimpleITKIO().read_images([str(file) for file in sorted(cases.iterdir())])
     loaded = load_model(model, folds=[0], device="cpu")

@@ -23,7 +23,8 @@ from nnunet_diffusion_ensemble.app.pictures import (
 
 
 def colours(picture: np.ndarray) -> set[tuple[int, ...]]:
-    return set(map(tuple, picture.reshape(-1, 3).tolist()))
+    codes = np.unique(picture.astype(int) @ (1 << 16, 1 << 8, 1))
+    return {(code >> 16, code >> 8 & 255, code & 255) for code in codes.tolist()}
 
 
 def rgb(color: str) -> tuple[int, ...]:

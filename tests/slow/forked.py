@@ -1,26 +1,37 @@
 """Console commands in processes that are forked from one that has imported PyTorch and nnU-Net already.
 
 Importing them takes longer than all that a tiny training computes. Otherwise a command runs as from a shell: in a
-process of its own, with its own arguments, variables, folder and output.
+process of its own, with its own arguments, variables, folder and output. So do its workers, which nnU-Net spawns, the
+commands that it starts itself, and the scripts of the tests.
 """
 
 import multiprocessing
 import os
+import runpy
+import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from importlib import import_module
 from importlib.metadata import entry_points
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 IMPORTED = [
+    "monai.metrics.utils",
+    "nnunetv2.evaluation.evaluate_predictions",
     "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
     "nnunetv2.inference.predict_from_raw_data",
     "nnunetv2.run.run_training",
+    "nnunet_diffusion_ensemble.benchmark.runner",
     "nnunet_diffusion_ensemble.planning.plan",
     "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
     "nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer",
 ]
+NUM_SAMPLES = 100_000  # of a data set; nnU-Net draws a thousand times as many from images however small, in seconds
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(IMPORTED)
 
@@ -29,7 +40,7 @@ class ForkedCommand:
     """A command that runs, with what the tests need of `subprocess.Popen`.
 
     Args:
-        command: name of a console script, e.g. `nnUNetv2_train`, and its arguments.
+        command: name of a console script, e.g. `nnUNetv2_train`, or `python` and a file; and its arguments.
         environment: all its variables; some are read by imports, so they must not differ between commands.
         folder: its working directory.
         log: open file that takes its output.
@@ -55,8 +66,10 @@ class ForkedCommand:
         self._process.kill()
 
 
-def is_console_script(name: str) -> bool:
-    return bool(entry_points(group="console_scripts", name=name))
+def can_be_forked(command: Sequence[str]) -> bool:
+    """Whether it is a console script or a script of Python, but not `python -m ...`."""
+    name, first = command[0], command[1] if len(command) > 1 else ""
+    return first.endswith(".py") if name == "python" else bool(entry_points(group="console_scripts", name=name))
 
 
 @contextmanager
@@ -84,6 +97,71 @@ def _run(command: list[str], environment: dict[str, str], folder: Path, log: str
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     _replace_environment(environment)
     os.chdir(folder)
+    stay_small()
+    if command[0] == "python":
+        sys.argv = command[1:]
+        runpy.run_path(command[1], run_name="__main__")
+        return
     sys.argv = command
     (script,) = entry_points(group="console_scripts", name=command[0])
     sys.exit(script.load()())
+
+
+def fork_commands() -> None:
+    """What this process starts is forked from it."""
+    for module in IMPORTED:
+        import_module(module)
+    stay_small()
+
+
+def stay_small() -> None:
+    """One thread, where nnU-Net takes one for each core; few samples of intensities; workers that are forked."""
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+    from nnunetv2.training.dataloading import data_loader
+
+    from nnunet_diffusion_ensemble.data import fingerprint
+
+    initialise = DatasetFingerprintExtractor.__init__
+
+    def initialise_small(self: Any, *arguments: Any, **options: Any) -> None:
+        initialise(self, *arguments, **options)
+        self.num_foreground_voxels_for_intensitystats = NUM_SAMPLES
+
+    DatasetFingerprintExtractor.__init__ = initialise_small
+    fingerprint.NUM_SAMPLES = NUM_SAMPLES
+    data_loader.threadpool_limits = lambda **_: nullcontext()  # looks through all libraries, at each batch
+    fork = multiprocessing.get_context("fork")
+    multiprocessing.cpu_count = lambda: 1
+    multiprocessing.set_start_method("fork", force=True)  # of nnU-Net's plain pools
+    multiprocessing.get_context = lambda method=None: fork  # of those that it spawns
+    subprocess.Popen = ForkedPopen  # type: ignore[misc]
+
+
+class ForkedPopen(subprocess.Popen):
+    """`python -c CODE ARGUMENTS` in a process forked from this one, and any other program as it is."""
+
+    def __init__(self, argv: Any, **options: Any):
+        if list(argv[:2]) == [sys.executable, "-c"]:
+            options["preexec_fn"] = partial(_run_code, *argv[2:], environment=options.get("env") or os.environ)
+        super().__init__(argv, **options)
+
+
+def _run_code(code: str, *arguments: str, environment: Mapping[str, str]) -> None:
+    """In the forked process, in the place of `exec`: it has its folder and its streams already."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    resource_tracker._resource_tracker._fd = None  # type: ignore[attr-defined]  # was closed; another will be started
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)  # without what waits in the buffer of the other
+    _replace_environment(environment)
+    sys.argv = ["-c", *arguments]
+    status: Any = 0
+    try:
+        exec(code, {"__name__": "__main__"})
+    except SystemExit as end:
+        status = end.code
+        if isinstance(status, str):
+            print(status, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forked import ForkedCommand, is_console_script
+from forked import ForkedCommand, can_be_forked
 from PIL import Image
 
 from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE, shim_states
@@ -35,6 +35,7 @@ TIMEOUT_SECONDS = 900
 # OpenMP's spinning slows torch down up to ten times where cores are shared; workers cost more to start than they
 # save here.
 SETTINGS = {
+    "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "passive",
     "nnUNet_n_proc_DA": "0",
     "nnUNet_def_n_proc": "1",
@@ -144,10 +145,10 @@ class Workplace:
             pytest.fail(f"Should have been killed before its end.\n{what}", pytrace=False)
 
     def _start(self, command: tuple[object, ...], log: Any, variables: Mapping[str, str]) -> Process:
-        name, *arguments = map(str, command)
+        name, *arguments = words = [str(word) for word in command]
         environment = os.environ | self.variables | variables
-        if is_console_script(name) and "PYTHONPATH" not in variables:  # which would import other modules
-            return ForkedCommand([name, *arguments], environment, self.root, log)
+        if can_be_forked(words) and "PYTHONPATH" not in variables:  # which would import other modules
+            return ForkedCommand(words, environment, self.root, log)
         return subprocess.Popen(
             [str(Path(sys.executable).with_name(name)), *arguments],
             stdout=log,

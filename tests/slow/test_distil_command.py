@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from nnunet_commands import ENSEMBLE
-from xray_chain import DATASET, IN_ONE_PROCESS, PLANS, Chain
+from xray_chain import DATASET, PLANS, Chain
 
-pytestmark = [pytest.mark.slow, IN_ONE_PROCESS]
+pytestmark = pytest.mark.slow
 
 FORBIDDEN = """
 import sys

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from nnunet_commands import ENSEMBLE, PRETRAIN, change_plans, training
-from xray_chain import IN_ONE_PROCESS, PLANS, Chain
+from xray_chain import PLANS, Chain
 
-pytestmark = [pytest.mark.slow, IN_ONE_PROCESS, pytest.mark.usefixtures("registered")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registered")]
 
 SHORT = {
     "pretraining.num_epochs": 3,

@@ -5,6 +5,7 @@ Run as a script, this file is `nnUNetv2_train` with a disk that is slow in the m
 
 import io
 import json
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,10 @@ SHORT = {
 }
 
 
+SLOW_SECONDS = 3
+HOLD = Path("hold")  # in the commands' folder; while it is there, no checkpoint is finished
+
+
 def save_slowly(checkpoint: dict, file: Path) -> None:
     """Half of the file, a while, the other half."""
     torch_save(checkpoint, buffer := io.BytesIO())
@@ -38,13 +43,16 @@ def save_slowly(checkpoint: dict, file: Path) -> None:
     with Path(file).open("wb") as stream:
         stream.write(content[: len(content) // 2])
         stream.flush()
-        time.sleep(5)
+        time.sleep(SLOW_SECONDS)
+        while HOLD.exists():
+            time.sleep(0.01)
         stream.write(content[len(content) // 2 :])
 
 
 if __name__ == "__main__":
     from nnunetv2.run.run_training import run_training_entry
 
+    sys.argv[0] = "nnUNetv2_train"
     torch_save, torch.save = torch.save, save_slowly  # type: ignore[assignment]
     run_training_entry()
 
@@ -122,18 +130,21 @@ def test_a_second_training_of_the_fold_is_told_who_is_at_work_and_the_first_one_
     workplace: Workplace,
 ) -> None:
     workplace.run("nnunet-diffusion", "preprocess", "-d", 1, "-p", PLANS, "-c", "2d", "-np", 1)  # what is not yet
-    longer = {"pretraining.num_epochs": 1, "pretraining.num_iterations_per_epoch": 300}
-    plans = change_plans(workplace.plans(PLANS), "TwoAtOnce", longer).stem
+    plans = change_plans(workplace.plans(PLANS), "TwoAtOnce", {"pretraining.num_epochs": 1}).stem
     folder = workplace.trained(PRETRAIN, plans) / "fold_all"
+    (hold := workplace.root / HOLD).touch()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(workplace.train, PRETRAIN, plans, "all")
+        first = pool.submit(workplace.run, "python", __file__, *training(PRETRAIN, plans, "all")[1:])
         while not first.done() and not (folder / ".lock").is_file():
             time.sleep(0.01)
-        told = workplace.train(PRETRAIN, plans, "all", fails=True)
+        try:
+            told = workplace.train(PRETRAIN, plans, "all", fails=True)
+        finally:
+            hold.unlink()
         first.result()
     assert f"{folder} is being written by another process: process " in told
     assert f"nnUNetv2_train 1 2d all -tr {PRETRAIN} -p {plans}" in told.split("another process: ")[1]
     assert "Traceback" not in told
     weights = torch.load(folder / "checkpoint_final.pth", weights_only=False)["network_weights"]
-    assert weights["denoiser.trained_iterations"] == 300
+    assert weights["denoiser.trained_iterations"] == NUM_ITERATIONS
     assert not (folder / ".lock").exists()

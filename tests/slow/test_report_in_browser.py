@@ -17,8 +17,8 @@ USUAL = Made(num_cases=5)
 MANY = Made(
     models=(LONG, "Scratch", "nnUNetTrainer_without_any_pretraining", "Step 500"),
     with_timesteps=(LONG, "Step 500"),
-    labelled_cases=(1, 3, 6, 12),
-    num_cases=4,
+    labelled_cases=(1, 12),
+    num_cases=3,
     roles={"Montgomery County": "source", "Shenzhen No. 3 People's Hospital": "target"},
 )
 VOLUMES = Made(ending=".nii.gz", labelled_cases=(None,), labels={"whole organ": [1, 2], "core": 2}, num_cases=3)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from nnunet_commands import ENSEMBLE, EXTERNAL
 from PIL import Image
-from xray_chain import IN_ONE_PROCESS, PLANS, XRAYS, Chain, copy_pngs, names_in
+from xray_chain import PLANS, XRAYS, Chain, copy_pngs, names_in
 
-pytestmark = [pytest.mark.slow, IN_ONE_PROCESS]
+pytestmark = pytest.mark.slow
 
 STUDENT_DATA, STUDENT = "Dataset101_LungsSelfTrained1", "DiffusionEnsembleSelfTrainer"
 MINUTES = ("--minutes", 0.05, "--clock", "cpu", "--iterations-per-epoch", 3)

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from nnunet_commands import ENSEMBLE, PRETRAIN
-from xray_chain import IN_ONE_PROCESS, NUM_LABELLED, NUM_TESTED, PLANNED, PLANS, SIZE_PX, Chain, names_in, read_mask
+from xray_chain import NUM_LABELLED, NUM_TESTED, PLANNED, PLANS, SIZE_PX, Chain, names_in, read_mask
 
-pytestmark = [pytest.mark.slow, IN_ONE_PROCESS, pytest.mark.usefixtures("registered")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registered")]
 
 MARGIN = 0.05  # of Dice, over the better of the trivial predictors
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 from nnunet_commands import DATA, ENSEMBLE, PRETRAIN, Workplace, change_plans
 from PIL import Image
 
 XRAYS = DATA / "cxr"
-IN_ONE_PROCESS = pytest.mark.xdist_group("xrays")  # the chain is trained once, and what it registers holds for all
 DATASET = "Dataset001_Lungs"
 PLANNED, PLANS = "nnUNetDiffusionEnsemblePlans", "Tiny"
 SIZE_PX = 48
@@ -20,8 +18,8 @@ NUM_LABELLED, NUM_TESTED = 6, 12
 # The method's own settings stay, but for what makes it small: four of eight timesteps, few iterations.
 OPTIONS = (
     *("--base-features", 8, "--blocks-per-stage", 1, "--timesteps", 1, 50, 200, 400, "--mirror-axes", 1),
-    *("--pretraining-epochs", 4, "--pretraining-iterations", 250, "--pretraining-batch-size", 8),
-    *("--pretraining-learning-rate", 1e-3, "--epochs", 4, "--iterations", 100, "--batch-size", 6),
+    *("--pretraining-epochs", 4, "--pretraining-iterations", 60, "--pretraining-batch-size", 8),
+    *("--pretraining-learning-rate", 1e-3, "--epochs", 4, "--iterations", 50, "--batch-size", 6),
     *("--learning-rate", 3e-3),
 )
 EDITED = {
