@@ -41,11 +41,11 @@ def intervals(results: Path) -> Iterator[dict[str, object]]:
 def draw(table: pd.DataFrame) -> Figure:
     """Coverage against what it aims at; on the dotted line they are equal."""
     figure = Figure(figsize=(4, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([AIMS[0], 1], [AIMS[0], 1], ":", color="grey")
+    axes, ends = figure.subplots(), (min(AIMS[0], table.min(axis=None)) - 0.05, 1.0)
+    axes.plot(ends, ends, ":", color="grey")
     for (name, coverage), marker in zip(table.items(), "osD^v", strict=False):
         axes.plot(coverage.index, coverage, marker=marker, label=name)
-    axes.set(xlabel="coverage aimed at", ylabel="cases whose Dice lies in the interval", aspect="equal")
+    axes.set(xlabel="coverage aimed at", ylabel="cases whose Dice lies in the interval", xlim=ends, ylim=ends)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
