@@ -17,7 +17,6 @@ from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
 from nnunet_diffusion_ensemble.evaluation import cases as evaluation
 from nnunet_diffusion_ensemble.evaluation.labels import evaluated_labels
-from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 from nnunet_diffusion_ensemble.system.known_checksums import KnownChecksums
 from nnunet_diffusion_ensemble.system.records import as_written, read_record, write_record
 
@@ -122,7 +121,6 @@ def _check_domains(
     expected = Expected(run.dataset_json, reader, with_spacing=spec.unit == "mm")
     conditions = [type(reader).__name__, dict(run.dataset_json), expected.with_spacing]
     imported = [evaluation.__name__, domains_module.__name__]  # in one go with what evaluation will need
-    imported += ["monai.metrics.utils"] if any(METRICS[name].kind == "surface" for name in spec.metrics) else []
     found = []
     for domain in spec.domains:
         key = as_written({"": [conditions, str(domain.images), str(domain.references)]})[""]

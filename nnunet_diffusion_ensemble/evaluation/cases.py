@@ -117,9 +117,8 @@ def evaluate_folder(
     missing = [str(file) for file in files if not file.is_file()]
     if on_problem == "refuse":
         raise_listing(f"These files are missing for the evaluation of {prediction}:", missing)
-    imported = [__name__, *(["monai.metrics.utils"] if settings.of_kind("surface") else [])]
     evaluate = evaluator if on_problem == "refuse" else partial(_evaluated_or_failed, evaluator)
-    return map_in_order(evaluate, cases.items(), min(settings.num_processes, len(cases)), imported)
+    return map_in_order(evaluate, cases.items(), min(settings.num_processes, len(cases)), [__name__])
 
 
 def _evaluated_or_failed(evaluator: "_Evaluator", item: tuple[str, Path]) -> EvaluatedCase | FailedCase:

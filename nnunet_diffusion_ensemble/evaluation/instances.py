@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import generate_binary_structure, label, maximum_position
+from scipy.ndimage import generate_binary_structure, label
 from scipy.optimize import linear_sum_assignment
 
 from nnunet_diffusion_ensemble.evaluation.overlap import check_masks
@@ -93,8 +93,11 @@ def find_candidates(reference: np.ndarray, probability: np.ndarray) -> Candidate
         probability: of the same shape.
     """
     numbers = components(probability >= LOWEST_PROBABILITY)
-    peaks = maximum_position(probability, numbers, range(1, int(numbers.max(initial=0)) + 1))
-    places = tuple(np.array(peaks, int).reshape(-1, reference.ndim).T)
+    inside = np.nonzero(numbers)
+    of = numbers[inside]
+    largest_first = np.lexsort((-probability[inside], of))  # component by component
+    peaks = largest_first[np.unique(of[largest_first], return_index=True)[1]]
+    places = tuple(axis[peaks] for axis in inside)
     values, references = probability[places].astype(float), components(reference)
     hit = references[places]
     best = np.zeros(int(references.max(initial=0)) + 1)
