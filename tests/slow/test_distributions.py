@@ -71,7 +71,7 @@ def test_the_sample_of_x_rays_with_its_terms_is_small(installed: Path) -> None:
 
 def test_the_metadata_says_version_terms_and_pythons(metadata: Message) -> None:
     assert (metadata["Name"], metadata["Version"]) == (PROJECT["name"], nnunet_diffusion_ensemble.__version__)
-    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["License-Expression"] == "Apache-2.0 AND CC-BY-NC-SA-4.0"
     assert metadata.get_all("License-File") == PROJECT["license-files"]
     assert metadata["Requires-Python"] == PROJECT["requires-python"]
     assert metadata.get_all("Provides-Extra") == list(EXTRAS)
