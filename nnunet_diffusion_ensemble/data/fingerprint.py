@@ -1,4 +1,4 @@
-"""nnU-Net's data set fingerprint from images without labels.
+"""nnU-Net's data set fingerprint, from labelled cases with fewer samples, or from images without labels.
 
 nnU-Net takes intensities of labelled voxels. Here they are those of the nonzero region, holes filled: what nnU-Net
 crops to. CT normalisation uses them, and so clips and scales by the whole body and not by the organs: the plans carry
@@ -26,6 +26,15 @@ from nnunet_diffusion_ensemble.system.messages import raise_listing
 FINGERPRINT = "dataset_fingerprint.json"
 MARK = "from_unlabelled_images"  # in the fingerprint; nnU-Net does not look at it
 NUM_SAMPLES = 10_000_000  # voxels of a channel, from all images together: 40 MB
+
+
+class LabelledFingerprint(DatasetFingerprintExtractor):
+    """nnU-Net's, which draws ten times as many intensities, with replacement and from however few: seconds, and a
+    gigabyte on its way between processes. The 0.5% percentile of these is one between 0.49% and 0.51%."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.num_foreground_voxels_for_intensitystats = NUM_SAMPLES
 
 
 @dataclass(frozen=True)

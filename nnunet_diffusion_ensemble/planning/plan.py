@@ -14,7 +14,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 )
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_diffusion_ensemble.data.fingerprint import FINGERPRINT, has_unlabelled_fingerprint
+from nnunet_diffusion_ensemble.data.fingerprint import FINGERPRINT, LabelledFingerprint, has_unlabelled_fingerprint
 from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled
 from nnunet_diffusion_ensemble.data.verify import verify_dataset
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file, names_library, source_for_plans
@@ -93,7 +93,7 @@ def plan(
             unlabelled_fingerprint(folder, dataset_json, num_processes, clean)
         else:
             clean = clean or has_unlabelled_fingerprint(preprocessed)
-            extract_fingerprint_dataset(dataset_id, num_processes=num_processes, clean=clean, verbose=False)
+            extract_fingerprint_dataset(dataset_id, LabelledFingerprint, num_processes, clean=clean, verbose=False)
         # nnU-Net sets torch's threads to this while it plans, and 0 crashes there.
         if os.environ.get("nnUNet_n_proc_DA") == "0":
             os.environ["nnUNet_n_proc_DA"] = "1"

@@ -2,11 +2,14 @@
 
 import json
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
 from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
@@ -14,6 +17,7 @@ from PIL import Image
 
 from nnunet_diffusion_ensemble.data import fingerprint
 from nnunet_diffusion_ensemble.data.fingerprint import (
+    LabelledFingerprint,
     case_statistics,
     extract_unlabelled_fingerprint,
     has_unlabelled_fingerprint,
@@ -71,7 +75,7 @@ def test_intensities_are_those_of_the_nonzero_region_with_its_holes(tmp_path: Pa
     array = volume(0)
     found = extract(tmp_path, {"a": [save(tmp_path / "a_0000.nii.gz", array)]})
     inside = array[1:-1, 1:-1, 1:-1].astype(np.float32)
-    properties = found["foreground_intensity_properties_per_channel"]["0"]
+    properties = found["foreground_intensity_properties_per_channel"][0]
     assert properties["min"] == 0  # the hole
     assert properties["max"] == inside.max()
     assert properties["mean"] == pytest.approx(inside.mean(), abs=3 * inside.std() / np.sqrt(20_000))
@@ -82,7 +86,7 @@ def test_every_image_has_the_same_share_of_the_sampled_voxels(tmp_path: Path) ->
     # 10 voxels of value 1, and 990 of value 3: half of the samples each.
     small, large = np.full((1, 2, 5), 1.0), np.full((10, 9, 11), 3.0)
     cases = {"s": [save(tmp_path / "s_0000.nii.gz", small)], "l": [save(tmp_path / "l_0000.nii.gz", large)]}
-    properties = extract(tmp_path, cases)["foreground_intensity_properties_per_channel"]["0"]
+    properties = extract(tmp_path, cases)["foreground_intensity_properties_per_channel"][0]
     assert (properties["mean"], properties["std"]) == (2.0, 1.0)
 
 
@@ -136,3 +140,26 @@ def test_only_a_fingerprint_of_as_many_unlabelled_images_is_used_again(tmp_path:
     assert has()
     assert has(1)
     assert not has(2)
+
+
+def test_of_labelled_cases_it_is_nnunets_by_fewer_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, array = tmp_path / "Dataset001_A", volume(0)
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir(parents=True)
+    save(raw / "imagesTr" / "a_0000.nii.gz", array)
+    save(raw / "labelsTr" / "a.nii.gz", array > 100)
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    (raw / "dataset.json").write_text(json.dumps({**content, "numTraining": 1}))
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed"):
+        monkeypatch.setattr(fingerprint_extractor, variable, str(tmp_path))
+    threads = SimpleNamespace(get_context=lambda method: SimpleNamespace(Pool=ThreadPool))
+    monkeypatch.setattr(fingerprint_extractor, "multiprocessing", threads)
+    monkeypatch.setattr(fingerprint_extractor, "maybe_convert_to_dataset_name", str)
+    drawn, analyze = [], DatasetFingerprintExtractor.analyze_case
+    spy = staticmethod(lambda *arguments: drawn.append(arguments[-1]) or analyze(*arguments))
+    monkeypatch.setattr(DatasetFingerprintExtractor, "analyze_case", spy)
+    properties = LabelledFingerprint(raw.name, 1).run()["foreground_intensity_properties_per_channel"][0]
+    labelled = array[array > 100]
+    assert properties["mean"] == pytest.approx(labelled.mean(), rel=0.01)
+    assert properties["percentile_99_5"] == pytest.approx(np.percentile(labelled, 99.5), rel=0.02)
+    assert drawn == [20_000]
