@@ -75,7 +75,7 @@ def test_intensities_are_those_of_the_nonzero_region_with_its_holes(tmp_path: Pa
     array = volume(0)
     found = extract(tmp_path, {"a": [save(tmp_path / "a_0000.nii.gz", array)]})
     inside = array[1:-1, 1:-1, 1:-1].astype(np.float32)
-    properties = found["foreground_intensity_properties_per_channel"][0]
+    properties = found["foreground_intensity_properties_per_channel"]["0"]
     assert properties["min"] == 0  # the hole
     assert properties["max"] == inside.max()
     assert properties["mean"] == pytest.approx(inside.mean(), abs=3 * inside.std() / np.sqrt(20_000))
@@ -86,7 +86,7 @@ def test_every_image_has_the_same_share_of_the_sampled_voxels(tmp_path: Path) ->
     # 10 voxels of value 1, and 990 of value 3: half of the samples each.
     small, large = np.full((1, 2, 5), 1.0), np.full((10, 9, 11), 3.0)
     cases = {"s": [save(tmp_path / "s_0000.nii.gz", small)], "l": [save(tmp_path / "l_0000.nii.gz", large)]}
-    properties = extract(tmp_path, cases)["foreground_intensity_properties_per_channel"][0]
+    properties = extract(tmp_path, cases)["foreground_intensity_properties_per_channel"]["0"]
     assert (properties["mean"], properties["std"]) == (2.0, 1.0)
 
 
