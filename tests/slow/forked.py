@@ -1,27 +1,21 @@
 """Console commands in processes that are forked from one that has imported PyTorch and nnU-Net already.
 
 Importing them takes longer than all that a tiny training computes. Otherwise a command runs as from a shell: in a
-process of its own, with its own arguments, variables, folder and output. So do its workers, which nnU-Net spawns, the
-commands that it starts itself, and the scripts of the tests.
+process of its own, with its own arguments, variables, folder and output. So do the scripts of the tests.
 """
 
 import multiprocessing
 import os
 import runpy
-import subprocess
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
-from importlib import import_module
 from importlib.metadata import entry_points
-from multiprocessing import resource_tracker
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 IMPORTED = [
-    "monai.metrics.utils",
     "nnunetv2.evaluation.evaluate_predictions",
     "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
     "nnunetv2.inference.predict_from_raw_data",
@@ -107,21 +101,18 @@ def _run(command: list[str], environment: dict[str, str], folder: Path, log: str
     sys.exit(script.load()())
 
 
-def fork_commands() -> None:
-    """What this process starts is forked from it."""
-    for module in IMPORTED:
-        import_module(module)
-    stay_small()
-
-
 def stay_small() -> None:
-    """One thread, where nnU-Net takes one for each core; few samples of intensities; workers that are forked."""
+    """One thread, where nnU-Net takes one for each core; few samples of intensities; its pools are threads.
+
+    A worker that it spawns imports all again, and one that was forked from a process with threads may wait forever.
+    """
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
     from nnunetv2.training.dataloading import data_loader
+    from nnunetv2.utilities import utils
 
     from nnunet_diffusion_ensemble.data import fingerprint
 
-    initialise = DatasetFingerprintExtractor.__init__
+    initialise, contexts = DatasetFingerprintExtractor.__init__, multiprocessing.get_context
 
     def initialise_small(self: Any, *arguments: Any, **options: Any) -> None:
         initialise(self, *arguments, **options)
@@ -130,38 +121,18 @@ def stay_small() -> None:
     DatasetFingerprintExtractor.__init__ = initialise_small
     fingerprint.NUM_SAMPLES = NUM_SAMPLES
     data_loader.threadpool_limits = lambda **_: nullcontext()  # looks through all libraries, at each batch
-    fork = multiprocessing.get_context("fork")
     multiprocessing.cpu_count = lambda: 1
-    multiprocessing.set_start_method("fork", force=True)  # of nnU-Net's plain pools
-    multiprocessing.get_context = lambda method=None: fork  # of those that it spawns
-    subprocess.Popen = ForkedPopen  # type: ignore[misc]
+    multiprocessing.get_context = lambda method=None: WithThreads(contexts(method))  # type: ignore[assignment]
+    utils.Pool = ThreadPool
 
 
-class ForkedPopen(subprocess.Popen):
-    """`python -c CODE ARGUMENTS` in a process forked from this one, and any other program as it is."""
+class WithThreads:
+    """A context of multiprocessing, with threads for its pools."""
 
-    def __init__(self, argv: Any, **options: Any):
-        if list(argv[:2]) == [sys.executable, "-c"]:
-            options["preexec_fn"] = partial(_run_code, *argv[2:], environment=options.get("env") or os.environ)
-        super().__init__(argv, **options)
+    Pool = ThreadPool
 
+    def __init__(self, context: Any):
+        self._context = context
 
-def _run_code(code: str, *arguments: str, environment: Mapping[str, str]) -> None:
-    """In the forked process, in the place of `exec`: it has its folder and its streams already."""
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    resource_tracker._resource_tracker._fd = None  # type: ignore[attr-defined]  # was closed; another will be started
-    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)  # without what waits in the buffer of the other
-    _replace_environment(environment)
-    sys.argv = ["-c", *arguments]
-    status: Any = 0
-    try:
-        exec(code, {"__name__": "__main__"})
-    except SystemExit as end:
-        status = end.code
-        if isinstance(status, str):
-            print(status, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-        status = 1
-    sys.stdout.flush()
-    os._exit(status if isinstance(status, int) else int(status is not None))
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)

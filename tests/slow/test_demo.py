@@ -23,11 +23,9 @@ sizes = dict(pretrain=True, base_features=4, pretraining_epochs=7, pretraining_i
 sizes |= dict(minutes=0.01, iterations=5, unlabelled_images=12, cases_per_hospital=3)
 sys.exit(run_demo(Path(sys.argv[1]), DemoOptions(**sizes)))
 """
-# Its commands are forked; those of the other one are a user's. It trains as long on a busy machine as on another.
+# It trains as long on a busy machine as on another.
 STEADY = """
-import forked
 from nnunet_diffusion_ensemble.study import timed_training
-forked.fork_commands()
 timed_training.measure_iteration = lambda *_: 0.12  # seconds
 """
 WITHOUT_PRETRAINING = STEADY + TINY.replace("pretrain=True", "pretrain=False").replace("minutes=0.01", "minutes=0.2")
