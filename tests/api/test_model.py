@@ -152,7 +152,7 @@ def test_a_picture_is_no_volume(model_folder: Callable, architecture: Callable) 
 
 
 def test_a_missing_fold_is_told_which_there_are(model_folder: Callable) -> None:
-    with pytest.raises(FileNotFoundError, match=r"fold_all.*there is fold_0/checkpoint_final\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"fold_all.*there is -f 0 -chk checkpoint_final\.pth"):
         load_model(model_folder(), folds="all", device="cpu")
 
 

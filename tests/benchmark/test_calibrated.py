@@ -64,7 +64,8 @@ def test_a_new_calibration_predicts_its_model_anew_and_no_other(spec: BenchmarkS
     run_benchmark(spec)
     assert notes_of(spec) == []
     calibrate(spec.models[0].folder, temperature=3.0)
-    (note,) = notes_of(spec)
+    changed, note = notes_of(spec)
+    assert "calibration_folds_0.json has changed" in changed
     assert note.startswith("calibrated, seed 0, on north: predicted anew") and "calibration_folds_0.json" in note
 
 
