@@ -29,14 +29,6 @@ from evaluation import DRAWN, PR_SET_CHILD_SUBREAPER, SIDE, Cost, lungs, run
 SIZES = (250, 1000)
 LABELS = {"background": 0, "lung": 1, "lesion": 2}
 DATASET = {"labels": LABELS, "file_ending": ".png", "channel_names": {"0": "X-ray"}, "numTraining": 1}
-RESAMPLING = {
-    f"resampling_fn_{kind}{suffix}": value
-    for kind, order in (("data", 3), ("seg", 1), ("probabilities", 1))
-    for suffix, value in (
-        ("", "resample_data_or_seg_to_shape"),
-        ("_kwargs", {"is_seg": kind == "seg", "order": order, "order_z": 0, "force_separate_z": None}),
-    )
-}
 STOCK, BENCHMARK, REPORT = "nnUNetv2_evaluate_folder", "nnunet-diffusion benchmark", "nnunet-diffusion report"
 
 
@@ -98,7 +90,6 @@ def save_model(folder: Path) -> None:
         "use_mask_for_norm": [False],
         "architecture": architecture,
         "batch_dice": False,
-        **RESAMPLING,
     }
     plans: dict[str, Any] = {
         "dataset_name": "Dataset001_Made",

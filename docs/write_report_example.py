@@ -40,7 +40,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("demo", type=Path, help="folder of a finished demo")
     write_text(PAGE, page(parser.parse_args().demo))
-    print(f"Wrote {PAGE}: {PAGE.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from dice_fits import unit_line
 from PIL import Image
 
 from nnunet_diffusion_ensemble.app.look import Inspection
 from nnunet_diffusion_ensemble.app.upload import Upload, read_upload
 from nnunet_diffusion_ensemble.calibration.file import Calibration, calibration_file, write_calibration
-from nnunet_diffusion_ensemble.calibration.predicted_dice import DicePrediction
 from nnunet_diffusion_ensemble.prediction.calibrated import settings_of_fit
 from nnunet_diffusion_ensemble.prediction.case import Prediction
 from nnunet_diffusion_ensemble.prediction.model import model_files
@@ -63,15 +63,13 @@ def make_look(folder: Path, training_scores: tuple[float, ...] = (0.2, 0.3, 0.4)
 def calibrate(folder: Path, folds: tuple[int, ...] = (0,), dice: bool = True) -> None:
     """A calibration of the model as it lies there: Dice is the expected Dice, exactly."""
     settings = PredictionSettings(folds=folds, device="cpu")
-    numbers = {"line": (0.0, 1.0), "lines_without": ((0.0, 1.0),), "residuals": (0.0,), "num_cases": 2}
-    fit = DicePrediction(scores=("expected_dice",), method="split", coverage=0.5, **numbers)
     calibration = Calibration(
         weights=checksums(model_files(folder, settings), folder),
         predicts_with=as_written(settings_of_fit(settings)),
         temperatures=(1.0,),
         nll_before=1.0,
         nll_after=1.0,
-        dice=fit if dice else None,
+        dice=unit_line(factor=1) if dice else None,
         cases={"a": 0.5},
         num_pixels=1,
     )

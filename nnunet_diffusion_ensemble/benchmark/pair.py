@@ -37,7 +37,7 @@ from nnunet_diffusion_ensemble.prediction.origin import IMAGES, PREDICTED_FROM, 
 from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict_cases, prediction_settings
 from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.system.known_checksums import KnownChecksums
-from nnunet_diffusion_ensemble.system.records import as_written, checksums, read_record, write_record
+from nnunet_diffusion_ensemble.system.records import as_written, checksums, of_each, read_record, write_record
 
 EVALUATED_FROM, FAILED, TABLES = "evaluated_from.json", "failed_cases.json", "tables"
 SUMMARY = "summary.json"
@@ -98,8 +98,7 @@ class Pair:
         return described(self._checksums(self.run.files, folder), settings, images)
 
     def _checksums(self, files: Iterable[Path], base: Path | None = None) -> dict[str, str]:
-        """By names, or paths below `base`, when they were first asked for."""
-        return {str(file.relative_to(base)) if base else file.name: self.checksums.of(file) for file in files}
+        return of_each(self.checksums.of, files, base)
 
     @cached_property
     def evaluated_from(self) -> dict[str, Any]:

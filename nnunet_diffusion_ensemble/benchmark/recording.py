@@ -1,8 +1,7 @@
 """Makes the record of a benchmark from what was checked and from its results."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from nnunet_diffusion_ensemble.benchmark.checks import Checked
@@ -14,10 +13,9 @@ from nnunet_diffusion_ensemble.benchmark.resampling import Resampling
 from nnunet_diffusion_ensemble.benchmark.results import COLUMNS, ResultFolder
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.work import STEPS, read_work
-from nnunet_diffusion_ensemble.method import PLANS_KEY
-from nnunet_diffusion_ensemble.method.ensemble import EnsembleSettings
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
 from nnunet_diffusion_ensemble.system.known_checksums import KnownChecksums
-from nnunet_diffusion_ensemble.system.records import checksums
+from nnunet_diffusion_ensemble.system.records import checksums, of_each
 
 
 def make_record(spec: BenchmarkSpec, checked: Checked, pairs: Iterable[Pair] = ()) -> BenchmarkRecord:
@@ -50,16 +48,15 @@ def _model(run: Run, known: KnownChecksums) -> dict[str, Any]:
         "folds": list(run.settings.folds),
         "folder": str(model.folder),
         "noise_seeds": dict(_noise_seeds(run.plans.plans["configurations"])),
-        "files": _of(run.files, known, model.folder),
+        "files": of_each(known.of, run.files, model.folder),
     }
 
 
 def _noise_seeds(configurations: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, int]]:
     """Of the configurations that have one; nnU-Net's own have none."""
-    default = EnsembleSettings.model_fields["noise_seed"].default
     for name, configuration in configurations.items():
         if PLANS_KEY in configuration:
-            yield name, configuration[PLANS_KEY].get("ensemble", {}).get("noise_seed", default)
+            yield name, DiffusionMethod.from_plans(configuration).ensemble.noise_seed
 
 
 def _domain(domain: Domain, known: KnownChecksums) -> dict[str, Any]:
@@ -72,14 +69,10 @@ def _domain(domain: Domain, known: KnownChecksums) -> dict[str, Any]:
         "references": str(spec.references),
         "tables": {what: known.of(file) for what, file in tables.items() if file is not None and file.is_file()},
         "cases": {
-            name: {"images": _of(case.images, known), "reference": _of([case.reference], known)}
+            name: {"images": of_each(known.of, case.images), "reference": of_each(known.of, [case.reference])}
             for name, case in domain.cases.items()
         },
     }
-
-
-def _of(files: Sequence[Path], known: KnownChecksums, base: Path | None = None) -> dict[str, str]:
-    return {str(file.relative_to(base)) if base else file.name: known.of(file) for file in files}
 
 
 def _tables(output: ResultFolder) -> dict[str, str]:

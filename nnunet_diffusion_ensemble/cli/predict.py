@@ -119,10 +119,12 @@ def model_folder(args: argparse.Namespace) -> Path:
     Raises:
         ValueError: a data set without a configuration.
     """
-    from nnunet_diffusion_ensemble.nnunet.datasets import RESULTS, find_dataset, folder_of
+    from nnunetv2.utilities.file_path_utilities import get_output_folder
+
+    from nnunet_diffusion_ensemble.nnunet.datasets import RESULTS, find_dataset
 
     if args.m is not None:
         return args.m
     if args.c is None:
         raise ValueError("With -d, name the configuration as well: -c 2d, -c 3d_fullres, ...")
-    return folder_of(RESULTS) / find_dataset(args.d) / f"{args.tr}__{args.p}__{args.c}"
+    return Path(get_output_folder(find_dataset(args.d, RESULTS), args.tr, args.p, args.c))

@@ -1,8 +1,8 @@
-"""pydicom and highdicom come with an extra: who needs them without having them is told how to get them."""
+"""pydicom, highdicom and stdnum come with an extra: who needs them without having them is told how to get them."""
 
 from importlib.util import find_spec
 
-LIBRARIES = ("pydicom", "highdicom")
+LIBRARIES = ("pydicom", "highdicom", "stdnum")
 
 
 def need_dicom_libraries() -> None:

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-SETTINGS = ("dataset.json", "dataset_fingerprint.json", "splits_final.json")
+from nnunet_diffusion_ensemble.system.records import read_record
 
 
 def plans_that_are_there(preprocessed_dataset_folder: Path) -> str:
     """The end of a sentence that names the plans of a data set, if there are any."""
-    names = sorted(file.stem for file in preprocessed_dataset_folder.glob("*Plans*.json") if file.name not in SETTINGS)
+    files = sorted(preprocessed_dataset_folder.glob("*.json"))
+    names = [file.stem for file in files if "configurations" in (read_record(file) or {})]
     return f", or name those that are there: -p {' or -p '.join(names)}" if names else ""
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from nnunet_diffusion_ensemble.report.figures.drawing import png_of
-from nnunet_diffusion_ensemble.report.figures.means_plot import means_figure, short
+from nnunet_diffusion_ensemble.report.figures.means_plot import means_figure
 from nnunet_diffusion_ensemble.report.findings import caveats, findings
 from nnunet_diffusion_ensemble.report.overview import domains_table, identity
 from nnunet_diffusion_ensemble.report.predicted_dice import coverage_findings
 from nnunet_diffusion_ensemble.report.sections import Material
+from nnunet_diffusion_ensemble.report.shortened import short
 from nnunet_diffusion_ensemble.report.tables import INTERVAL, directions, format_value, with_interval
 from nnunet_diffusion_ensemble.report.view import View
 from nnunet_diffusion_ensemble.system.environment import PACKAGE

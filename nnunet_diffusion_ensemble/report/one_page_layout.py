@@ -16,8 +16,8 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Image, Paragraph, Spacer, Table
 
-from nnunet_diffusion_ensemble.report.figures.means_plot import short
 from nnunet_diffusion_ensemble.report.one_page import OnePage, Row
+from nnunet_diffusion_ensemble.report.shortened import short
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"  # come with matplotlib: the same on every machine
 MARGIN, GREY, INK = 13 * mm, colors.HexColor("#5b6670"), colors.HexColor("#1d2730")

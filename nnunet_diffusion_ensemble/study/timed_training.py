@@ -75,20 +75,21 @@ class Fold:
     plans: str
     device: str = "cuda"
 
-    @property
-    def folder(self) -> Path:
-        """Of the preprocessed data set. Raises as `find_dataset` does."""
-        return folder_of(PREPROCESSED) / find_dataset(self.dataset, RESULTS)
+    def check(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Plans and dataset.json, checked.
 
-    def check(self) -> None:
-        """Raises ValueError or FileNotFoundError for plans, dataset.json, splits or cases that are missing or wrong."""
-        plans = read_plans(self.folder / f"{self.plans}.json", [self.configuration])
-        read_planned_dataset_json(self.folder)
-        if (self.folder / SPLITS).exists():
-            read_splits(self.folder / SPLITS)
-        with blaming(self.folder / f"{self.plans}.json", PLAN_AGAIN):
+        Raises:
+            ValueError, FileNotFoundError: plans, dataset.json, splits or cases are missing or wrong.
+        """
+        folder = folder_of(PREPROCESSED) / find_dataset(self.dataset, RESULTS)
+        plans_file = folder / f"{self.plans}.json"
+        plans, dataset_json = read_plans(plans_file, [self.configuration]), read_planned_dataset_json(folder)
+        if (folder / SPLITS).exists():
+            read_splits(folder / SPLITS)
+        with blaming(plans_file, PLAN_AGAIN):
             identifier = PlansManager(plans).get_configuration(self.configuration).data_identifier
-        refuse_unpreprocessed(self.folder / identifier, self.configuration, self.plans)
+        refuse_unpreprocessed(folder / identifier, self.configuration, self.plans)
+        return plans, dataset_json
 
     def make_trainer(self, continue_training: bool = False) -> Any:
         """A trainer of nnU-Net or ours.
@@ -97,9 +98,7 @@ class Fold:
             ValueError: there is no such device or trainer.
         """
         device, trainer_class = usable_device(self.device), find_trainer(self.trainer)
-        self.check()
-        plans = read_plans(self.folder / f"{self.plans}.json", [self.configuration])
-        dataset_json = read_planned_dataset_json(self.folder)
+        plans, dataset_json = self.check()
         plans["continue_training"] = continue_training  # as nnUNetv2_train does
         return trainer_class(plans, self.configuration, self.fold, dataset_json, device)
 

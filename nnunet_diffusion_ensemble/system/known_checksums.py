@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_diffusion_ensemble.system.records import sha256
+from nnunet_diffusion_ensemble.system.records import sha256, stamp
 
 Entry = Sequence[int | str]  # size, time of change in nanoseconds, checksum
 
@@ -18,13 +18,13 @@ class KnownChecksums:
 
     def of(self, file: Path) -> str:
         """The checksum of a file. Raises OSError if it cannot be read."""
-        stamp = _stamp(file)  # first: what is written meanwhile is another file next time
-        if not self._has(file, stamp):
-            self.entries[str(file)] = [*stamp, sha256(file)]
+        now = stamp(file)  # first: what is written meanwhile is another file next time
+        if not self._has(file, now):
+            self.entries[str(file)] = [*now, sha256(file)]
         return str(self.entries[str(file)][2])
 
-    def _has(self, file: Path, stamp: Sequence[int]) -> bool:
-        return list(self.entries.get(str(file), ())[:2]) == stamp
+    def _has(self, file: Path, now: Sequence[int]) -> bool:
+        return list(self.entries.get(str(file), ())[:2]) == now
 
     def read(self, files: Iterable[Path], num_threads: int, done: Callable[[int, int], None]) -> None:
         """Reads those of the files that are not known, and forgets all others.
@@ -36,12 +36,7 @@ class KnownChecksums:
         """
         wanted = {str(file): file for file in files}
         self.entries = {name: entry for name, entry in self.entries.items() if name in wanted}
-        unknown = [file for file in wanted.values() if not self._has(file, _stamp(file))]
+        unknown = [file for file in wanted.values() if not self._has(file, stamp(file))]
         with ThreadPoolExecutor(num_threads) as pool:
             for position, _ in enumerate(pool.map(self.of, unknown), start=1):
                 done(position, len(unknown))
-
-
-def _stamp(file: Path) -> list[int]:
-    state = file.stat()
-    return [state.st_size, state.st_mtime_ns]

@@ -2,28 +2,36 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nnunet_diffusion_ensemble.system.atomic import write_text
 
+Told = TypeVar("Told")
 NUM_NAMED = 3
 PART_BYTES = 2**24
 
 
 def stamps(files: Iterable[Path], base: Path | None = None) -> dict[str, list[int]]:
     """Size and time of change of files, by their names, or by their paths below `base`."""
-    found = {}
-    for file in files:
-        state = file.stat()
-        found[str(file.relative_to(base)) if base else file.name] = [state.st_size, state.st_mtime_ns]
-    return found
+    return of_each(stamp, files, base)
 
 
 def checksums(files: Iterable[Path], base: Path | None = None) -> dict[str, str]:
     """SHA-256 of files, by their names, or by their paths below `base`."""
-    return {str(file.relative_to(base)) if base else file.name: sha256(file) for file in files}
+    return of_each(sha256, files, base)
+
+
+def of_each(tell: Callable[[Path], Told], files: Iterable[Path], base: Path | None = None) -> dict[str, Told]:
+    """What is told of each file, by their names, or by their paths below `base`."""
+    return {str(file.relative_to(base)) if base else file.name: tell(file) for file in files}
+
+
+def stamp(file: Path) -> list[int]:
+    """Size, and time of change in nanoseconds."""
+    state = file.stat()
+    return [state.st_size, state.st_mtime_ns]
 
 
 def sha256(file: Path) -> str:

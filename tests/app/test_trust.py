@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dice_fits import unit_line
 from looks import make_look
 
 from nnunet_diffusion_ensemble.app.look import Inspection
@@ -76,16 +77,7 @@ def test_the_score_stands_beside_those_of_the_training(tmp_path: Path) -> None:
     assert score_rows(make_look(tmp_path, denoising_error_at={})) == []
 
 
-# The logit of Dice is that of the agreement of timesteps, log(9) at 0.9; half of cases lie within log(2.25) of it.
-FIT = DicePrediction(
-    scores=("timestep_dice",),
-    method="split",
-    coverage=0.5,
-    line=(0.0, 1.0),
-    lines_without=((0.0, 1.0),),
-    residuals=(float(np.log(2.25)),),
-    num_cases=24,
-)
+FIT = unit_line("timestep_dice", num_cases=24)
 
 
 def calibrated(

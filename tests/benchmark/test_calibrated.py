@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmark_inputs import notes_of, with_models
+from dice_fits import unit_line
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_diffusion_ensemble.benchmark.results import read_results
@@ -19,15 +20,7 @@ from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.records import as_written, checksums
 
 SETTINGS = PredictionSettings(folds=(0,), device="cpu", use_mirroring=False, tile_step_size=1.0)
-WIDE = DicePrediction(
-    scores=("expected_dice",),
-    method="split",
-    coverage=0.5,
-    line=(0.0, 1.0),
-    lines_without=((0.0, 1.0),),
-    residuals=(10.0,),
-    num_cases=2,
-)
+WIDE = unit_line(factor=22000)
 
 
 def calibrate(model: Path, temperature: float = 4.0, dice: DicePrediction | None = WIDE) -> None:

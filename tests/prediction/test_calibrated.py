@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dice_fits import unit_line
 
 from nnunet_diffusion_ensemble.calibration.file import Calibration
 from nnunet_diffusion_ensemble.calibration.predicted_dice import DicePrediction
@@ -13,16 +14,7 @@ from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.prediction.uncertainty import expected_dice
 
 CPU = PredictionSettings(folds=(0,), device="cpu")
-# The logit of Dice is that of the expected Dice, log(9) at 0.9; the interval reaches log(2.25) to either side.
-DICE = DicePrediction(
-    scores=("expected_dice",),
-    method="split",
-    coverage=0.5,
-    line=(0.0, 1.0),
-    lines_without=((0.0, 1.0),),
-    residuals=(float(np.log(2.25)),),
-    num_cases=2,
-)
+DICE = unit_line()
 
 
 def use(review_below: float | None, dice: DicePrediction | None = DICE) -> CalibrationUse:

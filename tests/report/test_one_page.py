@@ -14,7 +14,6 @@ from report_data import Made, make_results
 
 from nnunet_diffusion_ensemble.benchmark.record import RECORD, BenchmarkRecord
 from nnunet_diffusion_ensemble.benchmark.results import read_results
-from nnunet_diffusion_ensemble.report.figures.means_plot import short
 from nnunet_diffusion_ensemble.report.one_page import OnePage, Row, one_page
 from nnunet_diffusion_ensemble.report.one_page_layout import one_page_pdf
 from nnunet_diffusion_ensemble.report.sections import gather
@@ -139,10 +138,3 @@ def test_undefined_values_are_a_dash(tmp_path: Path) -> None:
 
 def test_the_same_results_give_the_same_bytes(small: tuple[Path, OnePage]) -> None:
     assert one_page_pdf(small[1]) == one_page_pdf(small[1])
-
-
-@pytest.mark.parametrize(
-    ("length", "expected"), [(9, "abcdefghi"), (8, "abcd\N{HORIZONTAL ELLIPSIS}ghi"), (1, "\N{HORIZONTAL ELLIPSIS}")]
-)
-def test_a_long_name_keeps_both_ends(length: int, expected: str) -> None:
-    assert short("abcdefghi", length) == expected.replace("_", "\N{HORIZONTAL ELLIPSIS}")

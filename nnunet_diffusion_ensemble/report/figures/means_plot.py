@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nnunet_diffusion_ensemble.report.figures.drawing import MARKERS, limits, new_figure
+from nnunet_diffusion_ensemble.report.shortened import short
 from nnunet_diffusion_ensemble.report.view import View
 
-ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 MOST_LABELS, MOST_DOMAINS, LONGEST_NAME = 4, 6, 24  # more labels make panels too narrow for numbers
 
 
@@ -63,9 +63,3 @@ def _add_domains(figure: Figure, view: View) -> None:
         color, marker = colors[place % len(colors)], MARKERS[place % len(MARKERS)]
         handles.append(Line2D([], [], color=color, marker=marker, markersize=4, label=name))
     figure.legend(handles=handles, loc="outside lower left", ncols=3, fontsize=7)
-
-
-def short(text: str, length: int) -> str:
-    """A name of at most so many characters; of a longer one both ends, as names often differ in the last word."""
-    half = length // 2
-    return text if len(text) <= length else f"{text[:half].rstrip()}{ELLIPSIS}{text[len(text) - length + half + 1 :]}"
