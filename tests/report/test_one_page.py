@@ -49,8 +49,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, OnePage]:
 
 
 def text_of(pdf: bytes) -> str:
+    """Of the one page; all of it stands within the page."""
     (page,) = PdfReader(io.BytesIO(pdf)).pages
-    return " ".join(page.extract_text().split())
+    heights = []
+
+    def note_height(text: str, matrix: list[float], of_text: list[float], *_: object) -> None:
+        if text.strip():
+            heights.append(of_text[4] * matrix[1] + of_text[5] * matrix[3] + matrix[5])
+
+    text = page.extract_text(visitor_text=note_height)
+    assert min(heights) > 0 and max(heights) < page.mediabox.height
+    return " ".join(text.split())
 
 
 def test_the_page_has_the_means_and_the_worst_cases_of_the_results(small: tuple[Path, OnePage]) -> None:
