@@ -62,11 +62,12 @@ class HeldOutLossLogger(LocalLogger):
 
     def plot_progress_png(self, output_folder: str) -> None:
         """Writes progress.png: loss, what `draw_details` draws, learning rate, duration of epochs."""
-        import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure  # not pyplot, which keeps figures that were not saved
 
         log = self.my_fantastic_logging
         epochs = range(min(len(values) for values in log.values()))
-        figure, axes = plt.subplots(2, 2, figsize=(14, 9), constrained_layout=True)
+        figure = Figure(figsize=(14, 9), layout="constrained")
+        axes = figure.subplots(2, 2)
         axes[0, 0].plot(epochs, log["train_losses"][: len(epochs)], "--", label="training")
         axes[0, 0].plot(epochs, log["val_losses"][: len(epochs)], label=self.held_out_label)
         axes[1, 0].plot(epochs, log["lrs"][: len(epochs)])
@@ -87,7 +88,6 @@ class HeldOutLossLogger(LocalLogger):
             axis.legend(loc="upper right", ncols=3)
         with whole_file(Path(output_folder) / "progress.png") as temporary:
             figure.savefig(temporary, format="png", dpi=100)
-        plt.close(figure)
 
     def draw_details(self, axis: Any, epochs: range) -> str:
         """Draws what there is beside the loss, here nothing; returns the title."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import imageio.v3 as imageio
+import matplotlib.pyplot
 import numpy as np
 import pytest
 import torch
@@ -67,6 +68,13 @@ def test_progress_picture_is_drawn_and_no_partial_one_left(num_epochs, tmp_path:
     logged(num_epochs).plot_progress_png(str(tmp_path))
     assert [file.name for file in tmp_path.iterdir()] == ["progress.png"]
     assert imageio.imread(tmp_path / "progress.png").std() > 0
+
+
+def test_a_progress_picture_that_cannot_be_written_leaves_no_figure_in_memory(tmp_path: Path):
+    of_others = matplotlib.pyplot.get_fignums()
+    with pytest.raises(OSError):
+        logged(1).plot_progress_png(str(tmp_path / "no_folder"))
+    assert matplotlib.pyplot.get_fignums() == of_others
 
 
 def test_progress_picture_leaves_an_epoch_in_progress_out(tmp_path: Path):
