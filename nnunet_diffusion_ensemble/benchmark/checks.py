@@ -8,7 +8,7 @@ from typing import Any
 from nnunet_diffusion_ensemble.benchmark import domains as domains_module
 from nnunet_diffusion_ensemble.benchmark.domains import Domain, Expected, Reading, check_domain
 from nnunet_diffusion_ensemble.benchmark.metadata import Member, assign_groups
-from nnunet_diffusion_ensemble.benchmark.models import Run, check_models
+from nnunet_diffusion_ensemble.benchmark.models import Run, check_models, what_hinders
 from nnunet_diffusion_ensemble.benchmark.pair import Pair
 from nnunet_diffusion_ensemble.benchmark.problems import Problem, refuse
 from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress, Report
@@ -91,11 +91,12 @@ def check_benchmark(spec: BenchmarkSpec, report: Report, read_again: bool = Fals
     seen = _Seen.read(spec.output / CHECKED)
     domains = _check_domains(spec, runs[0], problems, report, seen.cases) if runs else []
     seen.write()
+    runs = _readable(spec, runs, domains, seen.checksums, problems)
     members, more = assign_groups(spec, domains, runs[0].dataset_json["file_ending"]) if domains else ([], [])
     problems += more
     if spec.on_problem == "refuse":
         refuse(problems, "Solve these, or have them left out and counted with `on_problem: skip`")
-    if not domains:
+    if not (runs and domains):
         refuse(problems, "Nothing is left to test")
     if read_again:
         seen.checksums.entries.clear()
@@ -111,6 +112,19 @@ def _refuse_unknown_instances(spec: BenchmarkSpec, run: Run) -> None:
     unknown = [name for name in spec.instances if name not in there]
     if unknown:
         raise ValueError(f"instances: the models have no {', '.join(unknown)}; they have {', '.join(there)}.")
+
+
+def _readable(
+    spec: BenchmarkSpec, runs: list[Run], domains: list[Domain], known: KnownChecksums, problems: list[Problem]
+) -> list[Run]:
+    """Those that can predict, or need not since all predictions are there; adds to the problems."""
+    found = []
+    for run in runs:
+        predicts = not all(Pair(spec, run, domain, known).has_predictions for domain in domains)
+        problem = what_hinders(run) if predicts else None
+        problems += [problem] if problem else []
+        found += [] if problem else [run]
+    return found
 
 
 def _check_domains(

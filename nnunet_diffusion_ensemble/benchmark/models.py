@@ -14,6 +14,7 @@ from nnunet_diffusion_ensemble.prediction.calibrated import CalibrationUse, usab
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import (
     check_model,
+    checkpoint_files,
     model_files,
     read_descriptions,
 )
@@ -59,7 +60,7 @@ class Run:
 def check_models(spec: BenchmarkSpec) -> tuple[list[Run], list[Problem]]:
     """The trainings that can be tested, and what is wrong with others. Weights are not read.
 
-    The first model that can be read decides which data set the benchmark is about.
+    The first model whose plans can be read decides which data set the benchmark is about.
     """
     runs: list[Run] = []
     problems: list[Problem] = []
@@ -83,13 +84,26 @@ def check_models(spec: BenchmarkSpec) -> tuple[list[Run], list[Problem]]:
 def _checked(model: ModelSpec, seed: int, settings: PredictionSettings) -> Run | Problem:
     try:
         plans, dataset_json = read_descriptions(model.folder)
-        check_model(model.folder, settings)
+        checkpoint_files(model.folder, settings)
         use = usable_calibration(model.folder, settings, tempers=True)[0] if model.calibrated else None
         run = Run(model, seed, settings, plans, dataset_json, use)
         PredictionFolder(Path(), dataset_json["file_ending"], run.reader_writer())
-    except Exception as error:  # damaged plans and checkpoints raise errors of any kind
-        return Problem(f"{where(model, seed)}: {in_one_line(error)}", model=model.name)
+    except Exception as error:  # damaged plans raise errors of any kind
+        return _problem(model, seed, error)
     return run
+
+
+def what_hinders(run: Run) -> Problem | None:
+    """What is wrong with checkpoints or trainer of a training that is to predict. Weights are not read."""
+    try:
+        check_model(run.model.folder, run.settings)
+    except Exception as error:  # damaged checkpoints raise errors of any kind
+        return _problem(run.model, run.seed, error)
+    return None
+
+
+def _problem(model: ModelSpec, seed: int, error: Exception) -> Problem:
+    return Problem(f"{where(model, seed)}: {in_one_line(error)}", model=model.name)
 
 
 def _of_the_same_data(run: Run, first: Run) -> Run | Problem:

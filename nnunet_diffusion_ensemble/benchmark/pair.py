@@ -32,7 +32,7 @@ from nnunet_diffusion_ensemble.evaluation.overlap import mean_dice
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.evaluation.summary import write_summary
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
-from nnunet_diffusion_ensemble.prediction.model import TrainedModel
+from nnunet_diffusion_ensemble.prediction.model import ModelOnDemand
 from nnunet_diffusion_ensemble.prediction.origin import IMAGES, PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.predict import LeftOut, predict_cases, prediction_settings
 from nnunet_diffusion_ensemble.system.atomic import whole_file
@@ -126,6 +126,11 @@ class Pair:
     def _origin(self) -> Origin:
         return Origin(self.folder / PREDICTED_FROM, self.predicted_from)
 
+    @property
+    def has_predictions(self) -> bool:
+        """Whether a prediction of each case is there, from whatever it was made."""
+        return all(map(self._target.has, self.domain.cases))
+
     def num_predicted(self) -> int:
         """How many cases need not be predicted again."""
         origin = self._origin
@@ -148,7 +153,7 @@ class Pair:
     def _target(self) -> PredictionFolder:
         return PredictionFolder(self.prediction, self.run.dataset_json["file_ending"], self.run.reader_writer())
 
-    def predict(self, model: TrainedModel) -> Iterator[str]:
+    def predict(self, model: ModelOnDemand) -> Iterator[str]:
         """Predicts the cases that are missing; yields their names, and of others as well.
 
         Cases that fail are noted in `failed`, if the specification says `skip`.

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 from nnunet_diffusion_ensemble.benchmark.checks import Checked, check_benchmark
@@ -25,7 +26,7 @@ from nnunet_diffusion_ensemble.benchmark.results import (
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 from nnunet_diffusion_ensemble.benchmark.work import EVALUATING, PREDICTING, note_work
-from nnunet_diffusion_ensemble.prediction.model import TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model import ModelOnDemand, read_model
 from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.system.guard import alone_in, if_free
 from nnunet_diffusion_ensemble.system.messages import in_one_line
@@ -159,20 +160,21 @@ class _Work:
             waiting = busy
 
     def _finish(self, group: Sequence[Pair]) -> None:
-        """Reads a model once, if there is anything to do, and tests it on all domains."""
-        model: TrainedModel | None = None
+        """Tests a trained model on all domains; it is read once, if there is anything to predict."""
+        run = group[0].run
+        read = cache(partial(read_model, run.model.folder, run.settings))
+        model = ModelOnDemand(run.plans, dict(run.dataset_json), read)
         for pair in group:
             try:
                 if not pair.is_finished:
                     note = pair.forget_what_changed()
                     self._tell(PREDICTING, pair.title, note=note and f"{pair.title}: {note}")
-                    model = model or read_model(pair.run.model.folder, pair.run.settings)
                     self._finish_pair(pair, model)
             except Exception as error:  # of memory, drivers and damaged files there is any kind
                 self._fail(pair, error)
             self.num_done += 1
 
-    def _finish_pair(self, pair: Pair, model: TrainedModel) -> None:
+    def _finish_pair(self, pair: Pair, model: ModelOnDemand) -> None:
         total = len(pair.domain.cases)
         missing = total - pair.num_predicted()
         for step, cases, number in ((PREDICTING, pair.predict(model), missing), (EVALUATING, pair.evaluate(), total)):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from nnunetv2.evaluation.evaluate_predictions import region_or_label_to_mask
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_diffusion_ensemble.evaluation.calibration import Probabilities, Reliability
@@ -160,7 +159,7 @@ class _Evaluator:
             )
         scores, counts, sums, volumes, instances = [], {}, {}, {}, {}
         for label in self.labels:
-            mask, predicted = (region_or_label_to_mask(image, label.value) for image in (reference, segmentation))
+            mask, predicted = label.mask(reference), label.mask(segmentation)
             counts[label.value] = count_pixels(mask, predicted, ignored)
             if counts[label.value].total:
                 volumes[label.name] = Volumes.of(counts[label.value], spacing)
@@ -235,7 +234,7 @@ class _Evaluator:
     def _timestep(self, case: str, timestep: int, reference: np.ndarray, ignored: np.ndarray | None) -> Iterator[Score]:
         segmentation, _ = self._read(self._timestep_file(case, timestep), like=reference)
         for label in self.labels:
-            mask, predicted = (region_or_label_to_mask(image, label.value) for image in (reference, segmentation))
+            mask, predicted = label.mask(reference), label.mask(segmentation)
             yield Score(case, timestep, label.name, "Dice", overlap("Dice", count_pixels(mask, predicted, ignored)))
 
     def _read(self, file: Path, like: np.ndarray | None = None) -> tuple[np.ndarray, dict[str, Any]]:

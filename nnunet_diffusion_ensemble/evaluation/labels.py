@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnunetv2.utilities.label_handling.label_handling import LabelManager
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,16 @@ class EvaluatedLabel:
     value: int | tuple[int, ...]
     channel: int
 
+    def mask(self, labels: np.ndarray) -> np.ndarray:
+        """Where a label map shows it, boolean."""
+        return np.isin(labels, self.value) if isinstance(self.value, tuple) else labels == self.value
+
 
 def evaluated_labels(dataset_json: Mapping[str, Any]) -> tuple[EvaluatedLabel, ...]:
     """All labels but background and ignore, or all regions if there are regions."""
+    # It imports torch, which takes seconds; processes that evaluate get by without.
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
     labels = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
     values = [
         _plain(value) for value in (labels.foreground_regions if labels.has_regions else labels.foreground_labels)

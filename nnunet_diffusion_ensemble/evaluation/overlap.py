@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Counts:
 
 
 def count_pixels(reference: np.ndarray, prediction: np.ndarray, ignored: np.ndarray | None = None) -> Counts:
-    """Counts of two boolean masks of one shape, by nnU-Net's own function.
+    """Counts of two boolean masks of one shape, the same as those of nnU-Net's `compute_tp_fp_fn_tn`.
 
     Args:
         reference: mask of the reference.
@@ -43,7 +42,12 @@ def count_pixels(reference: np.ndarray, prediction: np.ndarray, ignored: np.ndar
         ValueError: the arrays are not boolean or differ in shape.
     """
     check_masks(reference, prediction, *(() if ignored is None else (ignored,)))
-    return Counts(*map(int, compute_tp_fp_fn_tn(reference, prediction, ignored)))
+    if ignored is not None:
+        reference, prediction = reference[~ignored], prediction[~ignored]
+    in_reference, predicted = np.count_nonzero(reference), np.count_nonzero(prediction)
+    tp = np.count_nonzero(reference & prediction)
+    fp, fn = predicted - tp, in_reference - tp
+    return Counts(int(tp), int(fp), int(fn), int(reference.size - tp - fp - fn))
 
 
 def check_masks(*masks: np.ndarray) -> None:

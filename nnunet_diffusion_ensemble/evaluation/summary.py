@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from nnunetv2.evaluation.evaluate_predictions import save_summary_json
 
 from nnunet_diffusion_ensemble.evaluation.cases import EvaluatedCase
 from nnunet_diffusion_ensemble.evaluation.overlap import Counts, dice, iou
@@ -19,6 +18,8 @@ def write_summary(file: Path, cases: Iterable[EvaluatedCase]) -> None:
     Raises:
         ValueError: there are no cases.
     """
+    from nnunetv2.evaluation.evaluate_predictions import save_summary_json  # imports torch
+
     cases = list(cases)
     if not cases:
         raise ValueError(f"There are no cases for {file}.")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.method import MEAN_PREDICTION, PLANS_KEY, DiffusionMethod
-from nnunet_diffusion_ensemble.training.segmentation import plans_with
+from nnunet_diffusion_ensemble.method.in_plans import plans_with
 
 
 def averaging_over(timesteps: Sequence[int], plans: PlansManager, configuration: str, trainer: str) -> PlansManager:

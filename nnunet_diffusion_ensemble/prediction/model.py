@@ -7,15 +7,14 @@ those of `nnUNetv2_predict` to the last bit.
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
@@ -33,6 +32,9 @@ from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.system.messages import blaming
 from nnunet_diffusion_ensemble.system.places import refuse_file
+
+if TYPE_CHECKING:
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 COPY = "Copy it again from where the model was trained."
 PLANS_NEED, DATASET_NEEDS = ("configurations", "image_reader_writer"), ("labels", "file_ending")
@@ -74,7 +76,7 @@ class TrainedModel:
     """
 
     folder: Path
-    predictor: nnUNetPredictor
+    predictor: "nnUNetPredictor"
     module: TimestepChannels
     labels: LabelManager
     timesteps: tuple[int, ...]
@@ -140,6 +142,25 @@ class TrainedModel:
     def _error_of(self, denoiser: Denoiser, image: Tensor) -> dict[int, float]:
         patch_size = self.predictor.configuration_manager.patch_size
         return denoising_error(denoiser.to(self.predictor.device), image, patch_size)
+
+
+@dataclass(frozen=True)
+class ModelOnDemand:
+    """A model whose plans are known, and whose weights are read once there is an image to predict.
+
+    Attributes:
+        plans: of the model.
+        dataset_json: of the model.
+        read: returns the model, the same each time.
+    """
+
+    plans: PlansManager
+    dataset_json: dict[str, Any]
+    read: Callable[[], TrainedModel]
+
+    @classmethod
+    def of(cls, model: TrainedModel) -> "ModelOnDemand":
+        return cls(model.predictor.plans_manager, model.dataset_json, lambda: model)
 
 
 def named_regions(labels: LabelManager) -> dict[str, tuple[int, ...]]:
@@ -253,6 +274,10 @@ def read_model(
         ValueError: a checkpoint is damaged, or is that of a pretraining, or the denoiser or the timesteps do not fit.
         NotImplementedError: for a cascade.
     """
+    from nnunetv2.inference.predict_from_raw_data import (
+        nnUNetPredictor,  # takes seconds, which reading of plans need not
+    )
+
     plans, dataset_json = read_descriptions(folder)
     files = checkpoint_files(folder, settings)
     checkpoints = [_with_finite_weights(read_checkpoint(file, trusted=True), file) for file in files]

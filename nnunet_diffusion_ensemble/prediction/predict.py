@@ -29,7 +29,13 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import TrainedModel, model_files, read_descriptions, read_model
+from nnunet_diffusion_ensemble.prediction.model import (
+    ModelOnDemand,
+    TrainedModel,
+    model_files,
+    read_descriptions,
+    read_model,
+)
 from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.prediction.uncertainty import expected_dice
@@ -116,7 +122,7 @@ def predict(
     yield from (LeftOut(name, "is no image of the model's kind", is_problem=False) for name in found.others)
     yield from (LeftOut(name, problem) for name, problem in found.problems.items())
     origin = origin_of(model_stamps, found.cases, output, how)
-    target = _target(model, output)
+    target = _target(ModelOnDemand.of(model), output)
     with alone_in(output):
         if continue_prediction:
             target.check_continues(how, origin)
@@ -124,7 +130,7 @@ def predict(
             target.forget(found.cases)
         forget_what_changed(model, found.cases, output, origin)
         left_out = {**left_out, **found.problems}
-        yield from predict_cases(model, found.cases, output, how, True, on_problem, left_out, use)
+        yield from predict_cases(ModelOnDemand.of(model), found.cases, output, how, True, on_problem, left_out, use)
 
 
 def stamps_of_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> dict[str, list[int]]:
@@ -150,13 +156,12 @@ def origin_of(
 
 def forget_what_changed(model: TrainedModel, cases: Mapping[str, Sequence[Path]], output: Path, origin: Origin) -> None:
     """Cases that were predicted from something else no longer count as written; the record says what comes now."""
-    _target(model, output).forget(case for case in cases if not origin.is_unchanged(case))
+    _target(ModelOnDemand.of(model), output).forget(case for case in cases if not origin.is_unchanged(case))
     origin.write()
 
 
-def _target(model: TrainedModel, output: Path) -> PredictionFolder:
-    reader_writer = model.predictor.plans_manager.image_reader_writer_class()
-    return PredictionFolder(output, model.dataset_json["file_ending"], reader_writer)
+def _target(model: ModelOnDemand, output: Path) -> PredictionFolder:
+    return PredictionFolder(output, model.dataset_json["file_ending"], model.plans.image_reader_writer_class())
 
 
 def prediction_settings(
@@ -171,7 +176,7 @@ def prediction_settings(
 
 
 def predict_cases(
-    model: TrainedModel,
+    model: ModelOnDemand,
     cases: Mapping[str, Sequence[Path]],
     output: Path,
     how: Mapping[str, Any],
@@ -180,10 +185,10 @@ def predict_cases(
     left_out: Mapping[str, str] = MappingProxyType({}),
     use: CalibrationUse | None = None,
 ) -> Iterator[PredictedCase | LeftOut]:
-    """`predict` with a model that has been read, of those cases that are not there yet.
+    """`predict` of those cases that are not there yet; if all are, the model is not read.
 
     Args:
-        model: from `read_model`.
+        model: is read for the first case to predict.
         cases: the image files of each, in the order of their channels.
         output: folder to write.
         how: from `prediction_settings`.
@@ -194,13 +199,14 @@ def predict_cases(
     """
     failed: dict[str, str] = {}
     target = _target(model, output)
-    target.begin(how, model.predictor.plans_manager.plans, model.dataset_json)
+    target.begin(how, model.plans.plans, model.dataset_json)
     for position, (case, files) in enumerate(cases.items(), start=1):
         is_new = not target.has(case)
         if is_new:
+            ready = model.read()  # outside the try: a model that cannot be read is no fault of the case
             try:
                 with target.new_case(case) as case_files:
-                    case_files.write_scores(_predict_case(model, files, case_files, with_denoising_error, use))
+                    case_files.write_scores(_predict_case(ready, files, case_files, with_denoising_error, use))
             except Exception as error:  # of memory and drivers there is any kind
                 if on_problem == "refuse" or isinstance(error, OSError):  # a full disk is no fault of the case
                     raise

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_VARIABLE, external_folders
-from nnunet_diffusion_ensemble.prediction.model import read_model
+from nnunet_diffusion_ensemble.prediction.model import ModelOnDemand, read_model
 from nnunet_diffusion_ensemble.prediction.predict import (
     PredictedCase,
     forget_what_changed,
@@ -72,7 +72,7 @@ class NnunetWork:
         how = prediction_settings(teacher.folder, teacher.settings)
         forget_what_changed(model, cases, folder, origin_of(files, cases, folder, how))
         start = monotonic()
-        for case in predict_cases(model, cases, folder, how, with_denoising_error=False):
+        for case in predict_cases(ModelOnDemand.of(model), cases, folder, how, with_denoising_error=False):
             assert isinstance(case, PredictedCase)  # what cannot be predicted is an error
             text = f"case {case.position}/{case.total}  {bar(case.position, case.total)}"
             self.screen.status(text, monotonic() - start)

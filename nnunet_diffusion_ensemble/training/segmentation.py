@@ -1,40 +1,19 @@
 """What the trainers share that learn from labels: settings of the plans with their own changes, optimiser, batches."""
 
 import math
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.augmentation.shift import ShiftAugmentation
-from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
+from nnunet_diffusion_ensemble.method import DiffusionMethod
+from nnunet_diffusion_ensemble.method.in_plans import plans_with
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels
 from nnunet_diffusion_ensemble.training.learning_rate import PolynomialDecay
 from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
-
-
-def plans_with(
-    plans: Mapping[str, Any], configuration: str, changes_to: Callable[[DiffusionMethod], Mapping[str, Any]]
-) -> dict[str, Any]:
-    """A copy of the plans with changed settings of the method.
-
-    Args:
-        plans: of `DiffusionEnsemblePlanner`.
-        configuration: e.g. `2d`.
-        changes_to: from the settings of the plans to changed values by dotted path, e.g. `{"training.num_epochs": 9}`.
-
-    Raises:
-        ValueError: if the plans were not made by our planner or do not go with the changes.
-    """
-    changed = deepcopy(dict(plans))
-    resolved = PlansManager(changed).get_configuration(configuration).configuration
-    method = DiffusionMethod.from_plans(resolved)
-    changed["configurations"][configuration][PLANS_KEY] = method.with_options(changes_to(method)).to_plans()
-    return changed
 
 
 class SegmentationTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[misc]

@@ -11,7 +11,8 @@ import torch
 from benchmark_inputs import make_spec
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_diffusion_ensemble.benchmark.models import check_models
+from nnunet_diffusion_ensemble.benchmark.models import Run, check_models, what_hinders
+from nnunet_diffusion_ensemble.benchmark.problems import Problem
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 
 DOMAIN = {"name": "north", "role": "source", "images": "images", "references": "references"}
@@ -42,10 +43,19 @@ def make_cascade(folder: Path) -> None:
     (folder / "plans.json").write_text(json.dumps(plans))
 
 
+def all_checked(spec: BenchmarkSpec) -> tuple[list[Run], list[Problem]]:
+    """Runs that can predict, and what is wrong with the others."""
+    runs, problems = check_models(spec)
+    hindered = [what_hinders(run) for run in runs]
+    return [run for run, problem in zip(runs, hindered, strict=True) if problem is None], problems + [
+        problem for problem in hindered if problem
+    ]
+
+
 def test_every_seed_of_a_good_model_is_a_run_of_its_own(model_folder: Callable, tmp_path: Path) -> None:
     folder = model_folder(nnUNetTrainer, folds=(0, 1, "all"))
     spec = spec_of(tmp_path, folder, seeds={3: (0, 1), 5: ("all",)}, labelled_cases=6)
-    runs, problems = check_models(spec)
+    runs, problems = all_checked(spec)
     assert problems == []
     assert [(run.seed, run.settings.folds) for run in runs] == [(3, (0, 1)), (5, ("all",))]
     assert runs[0].title == "model with 6 labelled case(s), seed 3"
@@ -116,7 +126,7 @@ def test_a_model_that_cannot_be_tested_is_named_and_the_other_stays(
     good, bad = pair_of_models
     change, message = BROKEN[what]
     change(bad)
-    runs, (problem,) = check_models(spec_of(tmp_path, good, bad))
+    runs, (problem,) = all_checked(spec_of(tmp_path, good, bad))
     assert [run.model.name for run in runs] == ["good"]
     assert problem.model == "bad" and problem.problem.startswith("seed 0: ")
     with pytest.raises(ValueError, match=message):
@@ -125,14 +135,14 @@ def test_a_model_that_cannot_be_tested_is_named_and_the_other_stays(
 
 def test_a_seed_that_is_not_trained_leaves_the_others(model_folder: Callable, tmp_path: Path) -> None:
     spec = spec_of(tmp_path, model_folder(nnUNetTrainer), seeds={0: (0,), 1: (1,)}, labelled_cases=3)
-    runs, (problem,) = check_models(spec)
+    runs, (problem,) = all_checked(spec)
     assert [run.seed for run in runs] == [0]
     assert problem.problem.startswith("3 labelled case(s), seed 1: There is no ")
 
 
 def test_the_name_of_a_single_channel_does_not_matter(pair_of_models: tuple[Path, Path], tmp_path: Path) -> None:
     change_json(pair_of_models[1] / "dataset.json", channel_names={"0": "other"})
-    runs, problems = check_models(spec_of(tmp_path, *pair_of_models))
+    runs, problems = all_checked(spec_of(tmp_path, *pair_of_models))
     assert len(runs) == 2 and not problems
 
 

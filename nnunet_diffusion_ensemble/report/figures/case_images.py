@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
 from nnunet_diffusion_ensemble.images.geometry import Geometry
 from nnunet_diffusion_ensemble.images.maps import ENDINGS, read_map
 from nnunet_diffusion_ensemble.images.reading import choose_reader, read_images, read_segmentation, size
 from nnunet_diffusion_ensemble.prediction.folder import ENTROPY, TIMESTEPS
+from nnunet_diffusion_ensemble.system.json_files import read_object
 
 Masks = dict[str, np.ndarray]
 PLANES = ("axial", "coronal", "sagittal")
@@ -163,7 +164,7 @@ def _label_values(file: Path, labels: tuple[str, ...]) -> tuple[dict[str, list[i
 def _reader(plans_file: Path, dataset_json: Mapping[str, Any], image: Path) -> BaseReaderWriter:
     """That of the model; of predictions without plans the one that nnU-Net would choose."""
     if plans_file.is_file():
-        return PlansManager(str(plans_file)).image_reader_writer_class()
+        return recursive_find_reader_writer_by_name(read_object(plans_file)["image_reader_writer"])()
     return choose_reader(dataset_json, [image])
 
 

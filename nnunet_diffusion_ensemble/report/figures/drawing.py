@@ -23,8 +23,8 @@ PIXELS_PER_INCH = 160
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 10.5,
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
+    "axes.titlesize": 12,
+    "axes.titleweight": "normal",  # each further font takes as long to embed in a PDF as the figure to draw
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -137,7 +137,7 @@ def wrapped(name: str, width: int) -> str:
 
 def set_title(figure: Figure, text: str) -> None:
     """A title at the left of the whole figure."""
-    figure.suptitle(wrapped(text, 48), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    figure.suptitle(wrapped(text, 48), x=0.01, ha="left", fontsize=12)
 
 
 def hide_grid(axes: Axes, axis: Any) -> None:

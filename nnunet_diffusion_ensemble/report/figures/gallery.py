@@ -168,7 +168,7 @@ def _draw_image(axes: Axes, images: CaseImages, title: str) -> None:
 
 
 def _bare(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=9.5, fontweight="normal")
+    axes.set_title(title, loc="left", fontsize=9.5)
     axes.set(xticks=[], yticks=[], autoscale_on=False)  # contours do not change what is shown
     axes.spines[:].set_visible(False)
 
