@@ -1,7 +1,8 @@
 """The folder in which `nnunet-diffusion demo` works: what is done there, and the variables of its commands."""
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ class DemoFolder:
                 )
         self.done_seconds = state["done_seconds"]
 
-    def is_done(self, step: str, result: str) -> bool:
-        """Whether a step has been done, and its result (a path in the folder) is still there."""
-        return step in self.done_seconds and (self.path / result).exists()
+    def is_done(self, step: str, results: Sequence[str]) -> bool:
+        """Whether a step has been done, and its results (paths in the folder) are still there."""
+        return step in self.done_seconds and all((self.path / result).exists() for result in results)
 
     def note_done(self, step: str, seconds: float) -> None:
         self.done_seconds[step] = round(seconds, 1)
@@ -67,7 +68,11 @@ def own_variables(folder: Path) -> dict[str, str]:
     }
 
 
-def child_environment(folder: Path, surroundings: Mapping[str, str]) -> dict[str, str]:
-    """The surroundings with the demo's variables in place of all of the user's that are nnU-Net's."""
+def child_environment(folder: Path, surroundings: Mapping[str, str], at_once: int = 1) -> dict[str, str]:
+    """The surroundings with the demo's variables in place of all of the user's that are nnU-Net's.
+
+    Of several commands that run at once each has its share of the cores; more threads than cores slow all of them.
+    """
     kept = {name: value for name, value in surroundings.items() if not name.lower().startswith("nnunet")}
-    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **own_variables(folder)}
+    threads = {} if at_once == 1 else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // at_once))}
+    return {**kept, **threads, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **own_variables(folder)}

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import webbrowser
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -11,7 +12,14 @@ from time import monotonic
 from nnunet_diffusion_ensemble.demo.folder import DemoFolder, child_environment, own_variables
 from nnunet_diffusion_ensemble.demo.steps import QUICK, REPORT, DemoOptions, Step, steps
 from nnunet_diffusion_ensemble.system.atomic import write_text
-from nnunet_diffusion_ensemble.system.child_processes import INTERRUPTED, Screen, clock, ending_on_signals, run_command
+from nnunet_diffusion_ensemble.system.child_processes import (
+    INTERRUPTED,
+    Job,
+    Screen,
+    clock,
+    ending_on_signals,
+    run_at_once,
+)
 from nnunet_diffusion_ensemble.system.guard import alone_at
 
 FAREWELL = """In {folder}:
@@ -56,17 +64,16 @@ def has_desktop() -> bool:
 
 
 def _run_steps(path: Path, options: DemoOptions, screen: Screen) -> int:
-    import torch
-
-    demo, device = DemoFolder(path, asdict(options)), "cuda" if torch.cuda.is_available() else "cpu"
+    demo = DemoFolder(path, asdict(options))
     exports = [f"export {name}={shlex.quote(value)}" for name, value in own_variables(demo.path).items()]
     write_text(demo.path / "environment.sh", "\n".join(exports))
-    screen.say(f"Demo in {demo.path} on {'the GPU' if device == 'cuda' else 'the CPU'}; if interrupted, run it again.")
+    screen.say(f"Demo in {demo.path}; if interrupted, run it again.")
     try:
-        with ending_on_signals():
-            num_steps = len(list(steps(demo.path, options, device)))
+        with ending_on_signals(), ThreadPoolExecutor(1) as background:
+            device = background.submit(_best_device).result
+            num_steps = len(list(steps(demo.path, options, lambda: "cpu")))
             for number, step in enumerate(steps(demo.path, options, device), 1):
-                done = demo.is_done(step.name, step.result)
+                done = demo.is_done(step.name, step.results)
                 screen.say(f"[{number}/{num_steps}] {step.title}{': done before' if done else ''}")
                 if not done:
                     _run_step(step, demo, screen)
@@ -78,13 +85,24 @@ def _run_steps(path: Path, options: DemoOptions, screen: Screen) -> int:
     return 0
 
 
+def _best_device() -> str:
+    import torch  # takes seconds, in which the first steps run
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _run_step(step: Step, demo: DemoFolder, screen: Screen) -> None:
     start = monotonic()
     step.before()
-    for command in step.commands:
-        screen.say(f"  $ {command}")
-        log = demo.path / "logs" / f"{step.name}.txt"
-        run_command(command, demo.path, child_environment(demo.path, os.environ), log, step.progress(), screen)
+    names = step.at_once or ("",) * len(step.commands)
+    jobs = [
+        Job(command, demo.path / "logs" / f"{'_'.join(filter(None, (step.name, name)))}.txt", step.progress(), name)
+        for command, name in zip(step.commands, names, strict=True)
+    ]
+    for together in [jobs] if step.at_once else [[job] for job in jobs]:
+        for job in together:
+            screen.say(f"  $ {job.command}")
+        run_at_once(together, demo.path, child_environment(demo.path, os.environ, len(together)), screen)
     step.after()
     demo.note_done(step.name, monotonic() - start)
 

@@ -42,18 +42,22 @@ class DemoOptions:
     cases_per_hospital: int = 40
 
 
-QUICK = DemoOptions(minutes=0.25, iterations=25, cases_per_hospital=10)
+QUICK = DemoOptions(minutes=0.25, iterations=40, cases_per_hospital=10)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One numbered step: what it runs, and the file or folder that is there when it is done."""
+    """One numbered step: what it runs, and the files or folders that are there when it is done.
+
+    `at_once`: names of the commands, if they run at the same time.
+    """
 
     name: str
     title: str
     commands: tuple[Command, ...]
-    result: str
+    results: tuple[str, ...]
     progress: Callable[[], Progress] = Progress
+    at_once: tuple[str, ...] = ()
     before: Callable[[], None] = field(default=lambda: None)
     after: Callable[[], None] = field(default=lambda: None)
 
@@ -122,19 +126,25 @@ def _train(folder: Path, command: str, trainer: str, fold: str, device: str, *mo
     return _command(line, *more, *(["--c"] if begun else []))
 
 
-def _training_step(folder: Path, trainer: str, options: DemoOptions, device: str) -> Step:
+def _training_step(folder: Path, options: DemoOptions, device: str) -> Step:
+    """Both trainings at the same time, so that whatever else the machine does slows both."""
     length = ("--minutes", f"{options.minutes:g}", "--iterations-per-epoch", options.iterations)
+    trainers = (OURS, STOCK)
     return Step(
-        f"training_{trainer}",
-        f"Train {trainer} on {len(sample_split()['train'])} labelled X-rays of Montgomery for {options.minutes:g} min",
-        (_train(folder, "nnunet-diffusion train", trainer, "0", device, *length),),
-        f"{trained_model(trainer)}/fold_0/validation/summary.json",
+        "training",
+        f"Train both on {len(sample_split()['train'])} labelled X-rays of Montgomery for {options.minutes:g} min",
+        tuple(_train(folder, "nnunet-diffusion train", trainer, "0", device, *length) for trainer in trainers),
+        tuple(f"{trained_model(trainer)}/fold_0/validation/summary.json" for trainer in trainers),
         TrainingProgress,
+        trainers,
     )
 
 
-def steps(folder: Path, options: DemoOptions, device: str) -> Iterator[Step]:
-    """The steps in order; each is made when its turn comes, since what it runs depends on what is there then."""
+def steps(folder: Path, options: DemoOptions, device: Callable[[], str]) -> Iterator[Step]:
+    """The steps in order; each is made when its turn comes, since what it runs depends on what is there then.
+
+    `device` says what is trained on, and is asked when it is time to train.
+    """
     num_unlabelled = options.unlabelled_images if options.pretrain else 0
     yield Step(
         "data",
@@ -144,30 +154,29 @@ def steps(folder: Path, options: DemoOptions, device: str) -> Iterator[Step]:
             _convert(options, SOURCE.dataset, SOURCE.name),
             _convert(options, TARGET.dataset, TARGET.name),
         ),
-        TARGET.raw,
+        (TARGET.raw,),
         before=partial(lay_out_sample, folder, options.cases_per_hospital, num_unlabelled),
     )
     plans_file = f"nnUNet_preprocessed/{LUNGS}/{PLANS}.json"
-    yield Step("plan", "Plan: network, patch, and every setting of the method", (_plan(options),), plans_file)
+    yield Step("plan", "Plan: network, patch, and every setting of the method", (_plan(options),), (plans_file,))
     yield Step(
         "preprocessing",
         "Preprocess the X-rays",
         (_command(f"nnunet-diffusion preprocess -d 1 -c 2d -p {PLANS} {IN_ONE_PROCESS} --no-verify"),),
-        f"nnUNet_preprocessed/{LUNGS}/splits_final.json",
+        (f"nnUNet_preprocessed/{LUNGS}/splits_final.json",),
         after=partial(write_split, folder),
     )
     if options.pretrain:
         yield Step(
             "pretraining",
             f"Pretrain the denoiser on {options.unlabelled_images + 10} X-rays, without labels",
-            (_train(folder, "nnUNetv2_train", "DiffusionPretrainTrainer", "all", device),),
-            f"{trained_model('DiffusionPretrainTrainer')}/fold_all/checkpoint_final.pth",
+            (_train(folder, "nnUNetv2_train", "DiffusionPretrainTrainer", "all", device()),),
+            (f"{trained_model('DiffusionPretrainTrainer')}/fold_all/checkpoint_final.pth",),
             partial(TrainingProgress, options.pretraining_epochs),
         )
-    for trainer in (OURS, STOCK):
-        yield _training_step(folder, trainer, options, device)
-    yield _benchmark_step(folder, device)
-    yield Step("report", "Write the report", (_command(f"nnunet-diffusion report {BENCHMARK}"),), REPORT)
+    yield _training_step(folder, options, device())
+    yield _benchmark_step(folder, device())
+    yield Step("report", "Write the report", (_command(f"nnunet-diffusion report {BENCHMARK}"),), (REPORT,))
 
 
 def _benchmark_step(folder: Path, device: str) -> Step:
@@ -176,7 +185,7 @@ def _benchmark_step(folder: Path, device: str) -> Step:
         "benchmark",
         "Test both on X-rays of Montgomery that they have not seen, and on those of Shenzhen",
         (_command(f"nnunet-diffusion benchmark {SPEC}"),),
-        "summary.json",
+        ("summary.json",),
         partial(FileProgress, folder / BENCHMARK / "runs", "*/*/prediction/*.png", 2 * num_cases),
         before=partial(write_specification, folder, device),
         after=partial(write_results, folder, f"nnUNet_raw/{LUNGS}"),

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import IO
+
+from typing_extensions import Self
 
 ENTRY_POINTS = {
     "nnunet-diffusion": ("nnunet_diffusion_ensemble.cli", "main"),
@@ -37,6 +39,7 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 TAIL_LINES = 15
 SECONDS_BETWEEN_LINES = 5  # where the status cannot be written over
 SECONDS_TO_CLOSE_OUTPUT = 5
+SECONDS_OF_A_STATUS = 3  # before that of another job is shown
 
 
 @dataclass(frozen=True)
@@ -169,27 +172,82 @@ def ending_on_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+@dataclass(frozen=True)
+class Job:
+    """A command to run.
+
+    Attributes:
+        command: what to run.
+        log: file that its output is added to.
+        progress: reads the output and says how things stand.
+        name: of the job, where several run at once.
+    """
+
+    command: Command
+    log: Path
+    progress: Progress
+    name: str = ""
+
+    def status(self) -> str:
+        return "  ".join(filter(None, (self.name, self.progress.status())))
+
+
 def run_command(
     command: Command, folder: Path, environment: Mapping[str, str], log: Path, progress: Progress, screen: Screen
 ) -> None:
-    """Runs a command in `folder` and waits for it; whatever ends the wait early ends the command and its workers.
+    """`run_at_once` of one command."""
+    run_at_once([Job(command, log, progress)], folder, environment, screen)
+
+
+def run_at_once(jobs: Sequence[Job], folder: Path, environment: Mapping[str, str], screen: Screen) -> None:
+    """Runs commands in `folder` and waits for all; whatever ends the wait early ends them and their workers.
 
     Args:
-        command: what to run.
+        jobs: what to run. Of several the status of each is shown in turn.
         folder: working directory.
         environment: its variables.
-        log: file that its output is added to.
-        progress: reads the output and says how things stand.
         screen: where that is shown.
 
     Raises:
-        RuntimeError: it failed; the message names the log and quotes its last lines.
+        RuntimeError: one failed, and the others were ended; the message names the log and quotes its last lines.
     """
-    start = monotonic()
-    with log.open("a", encoding="utf-8") as file:
-        print(f"$ {command}", file=file, flush=True)
-        with subprocess.Popen(
-            command.argv(),
+    start, lines = monotonic(), queue.Queue[tuple[_Running, str | None]]()
+    with ExitStack() as stack:
+        running = [stack.enter_context(_Running(job, folder, environment, lines)) for job in jobs]
+        while any(one.is_at_work for one in running):
+            try:
+                one, line = lines.get(timeout=1)
+                one.take_in(line)
+            except queue.Empty:
+                pass
+            for one in running:
+                one.raise_failure()
+            seconds = monotonic() - start
+            screen.status(jobs[int(seconds / SECONDS_OF_A_STATUS) % len(jobs)].status(), seconds)
+
+
+class _Running:
+    """A job at work; leaving its block ends what is left of it.
+
+    Args:
+        job: what to run.
+        folder: working directory.
+        environment: its variables.
+        lines: takes this object with each line of output as it comes, and with None at the end.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        environment: Mapping[str, str],
+        lines: "queue.Queue[tuple[_Running, str | None]]",
+    ):
+        self.job, self.has_closed_output, self.ended_at = job, False, float("inf")
+        self.file = job.log.open("a", encoding="utf-8")
+        print(f"$ {job.command}", file=self.file, flush=True)
+        self.process = subprocess.Popen(
+            job.command.argv(),
             cwd=folder,
             env=dict(environment),
             stdin=subprocess.PIPE,
@@ -198,37 +256,44 @@ def run_command(
             encoding="utf-8",
             errors="replace",
             start_new_session=True,  # its workers form one group with it, so that all of them can be ended
-        ) as process:
-            try:
-                for line in _lines_while_running(process):
-                    file.write(line)
-                    progress.note(line)
-                    screen.status(progress.status(), monotonic() - start)
-            finally:
-                _end_with_workers(process)
-    if process.returncode:
-        raise RuntimeError(_failure(command, process.returncode, log))
+        )
+        threading.Thread(target=self._read_into, args=(lines,), daemon=True).start()
 
+    def _read_into(self, lines: "queue.Queue[tuple[_Running, str | None]]") -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            lines.put((self, line))
+        lines.put((self, None))
 
-def _lines_while_running(process: "subprocess.Popen[str]") -> Iterator[str]:
-    """Lines of output as they come, and an empty one each second, until the process has ended."""
-    lines: queue.Queue[str] = queue.Queue()
+    def __enter__(self) -> Self:
+        return self
 
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.put(line)
+    def __exit__(self, *_: object) -> None:
+        _end_with_workers(self.process)
+        self.process.wait()
+        self.file.close()
 
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    while process.poll() is None:
-        try:
-            yield lines.get(timeout=1)
-        except queue.Empty:
-            yield ""
-    reader.join(SECONDS_TO_CLOSE_OUTPUT)  # a worker that outlives its parent would keep the pipe open
-    while not lines.empty():
-        yield lines.get()
+    def take_in(self, line: str | None) -> None:
+        if line is None:
+            self.has_closed_output = True
+            self.process.wait()
+        else:
+            self.file.write(line)
+            self.job.progress.note(line)
+
+    @property
+    def is_at_work(self) -> bool:
+        if self.has_closed_output:
+            return False
+        if self.process.poll() is not None:
+            self.ended_at = min(self.ended_at, monotonic())
+        # A worker that outlives the process keeps its output open.
+        return monotonic() - self.ended_at < SECONDS_TO_CLOSE_OUTPUT
+
+    def raise_failure(self) -> None:
+        if not self.is_at_work and self.process.returncode:
+            self.file.flush()
+            raise RuntimeError(_failure(self.job.command, self.process.returncode, self.job.log))
 
 
 def _end_with_workers(process: "subprocess.Popen[str]") -> None:

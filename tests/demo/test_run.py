@@ -23,7 +23,7 @@ def two_steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 ran.append(name)
                 (folder / name).touch()
 
-            yield Step(name, f"Do {name}", (), name, after=run)
+            yield Step(name, f"Do {name}", (), (name,), after=run)
         (folder / "results.txt").write_text("the results")
 
     monkeypatch.setattr(demo_run, "steps", made)

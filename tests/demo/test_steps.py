@@ -23,7 +23,7 @@ def test_the_sample_is_laid_out_without_a_case_in_two_places(tmp_path: Path, num
 
 def commands_of(folder: Path, pretrain: bool) -> str:
     options = DemoOptions(pretrain=pretrain)
-    return "\n".join(str(command) for step in steps(folder, options, "cpu") for command in step.commands)
+    return "\n".join(str(command) for step in steps(folder, options, lambda: "cpu") for command in step.commands)
 
 
 @pytest.mark.parametrize("pretrain", [False, True])
@@ -43,9 +43,14 @@ def test_the_demo_pretrains_only_on_request(tmp_path: Path) -> None:
     }
 
 
+def trainings(folder: Path) -> dict[str, str]:
+    """The commands of the trainings that run at once."""
+    (step,) = [step for step in steps(folder, DemoOptions(), lambda: "cpu") if step.at_once]
+    return dict(zip(step.at_once, map(str, step.commands), strict=True))
+
+
 def test_both_models_have_the_same_plans_fold_and_minutes(tmp_path: Path) -> None:
-    trainings = [str(s.commands[0]) for s in steps(tmp_path, DemoOptions(), "cpu") if s.name.startswith("training")]
-    ours, stock = (line.replace(trainer, "TRAINER") for line, trainer in zip(trainings, (OURS, STOCK), strict=True))
+    ours, stock = (command.replace(trainer, "TRAINER") for trainer, command in trainings(tmp_path).items())
     assert ours == stock
     assert "--minutes 3 " in ours
 
@@ -64,12 +69,8 @@ def test_the_benchmark_is_specified_as_a_user_would(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trainer", [OURS, STOCK])
 def test_a_training_that_has_a_checkpoint_is_continued(trainer: str, tmp_path: Path) -> None:
-    def training(folder: Path) -> str:
-        named = {s.name: str(s.commands[0]) for s in steps(folder, DemoOptions(), "cpu")}
-        return named[f"training_{trainer}"]
-
-    assert not training(tmp_path).endswith("--c")
+    assert not trainings(tmp_path)[trainer].endswith("--c")
     folder = tmp_path / f"nnUNet_results/Dataset001_Lungs/{trainer}__nnUNetDiffusionEnsemblePlans__2d/fold_0"
     folder.mkdir(parents=True)
     (folder / "checkpoint_best.pth").touch()
-    assert training(tmp_path).endswith("--c")
+    assert trainings(tmp_path)[trainer].endswith("--c")

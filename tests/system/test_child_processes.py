@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_diffusion_ensemble.system import child_processes
 from nnunet_diffusion_ensemble.system.child_processes import (
     ENTRY_POINTS,
     Command,
     FileProgress,
+    Job,
     Progress,
     Screen,
     TrainingProgress,
     bar,
     clock,
+    run_at_once,
     run_command,
 )
 
@@ -27,6 +30,12 @@ def main():
 def wait():
     open("started", "w").write(str(os.getpid()))
     time.sleep(60)
+def meet():
+    own, other = sys.argv[1:]
+    open(own, "w").close()
+    while not os.path.exists(other):
+        time.sleep(0.01)
+    print(own, "met", other)
 """
 
 
@@ -34,7 +43,7 @@ def wait():
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """`run("program", "argument")` with a module of our own behind the programs `say` and `wait`."""
     (tmp_path / "made_module.py").write_text(MODULE)
-    for program, function in (("say", "main"), ("wait", "wait")):
+    for program, function in (("say", "main"), ("wait", "wait"), ("meet", "meet")):
         monkeypatch.setitem(ENTRY_POINTS, program, ("made_module", function))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "MARK": "mark"}
 
@@ -44,7 +53,20 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         run_command(command, tmp_path, environment, log, progress or Progress(), Screen(io.StringIO()))
         return log.read_text()
 
+    run_it.at_once = lambda jobs, screen: run_at_once(jobs, tmp_path, environment, screen)
     return run_it
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process is gone, or goes in the next seconds."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_output_goes_to_the_log_after_the_command(run, tmp_path: Path) -> None:
@@ -57,6 +79,33 @@ def test_a_failure_names_status_and_log_and_quotes_the_last_lines(run) -> None:
         run("say", "fail")
 
 
+def test_commands_run_at_once_with_a_log_each_and_their_status_in_turn(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_processes, "SECONDS_OF_A_STATUS", 1e-6)
+    monkeypatch.setattr(child_processes, "SECONDS_BETWEEN_LINES", -1)
+    # Each waits for the other's mark, so that one after the other they would never end.
+    jobs = [
+        Job(Command("meet", (own, other)), tmp_path / f"{own}.txt", Progress(), f"job {own}")
+        for own, other in (("a", "b"), ("b", "a"))
+    ]
+    stream = io.StringIO()
+    run.at_once(jobs, Screen(stream))
+    assert [job.log.read_text().splitlines()[-1] for job in jobs] == ["a met b", "b met a"]
+    assert "job a" in stream.getvalue() and "job b" in stream.getvalue()
+
+
+def test_a_failure_ends_the_command_that_runs_beside(run, tmp_path: Path) -> None:
+    jobs = [
+        Job(Command("wait", ()), tmp_path / "wait.txt", Progress()),
+        Job(Command("say", ("fail",)), tmp_path / "say.txt", Progress()),
+    ]
+    with pytest.raises(RuntimeError, match="`say fail` ended with exit status 3"):
+        run.at_once(jobs, Screen(io.StringIO()))
+    if (tmp_path / "started").exists():
+        assert has_ended(int((tmp_path / "started").read_text()))
+
+
 def test_an_interruption_ends_the_command(run, tmp_path: Path) -> None:
     class Impatient(Progress):
         def status(self) -> str:
@@ -66,12 +115,7 @@ def test_an_interruption_ends_the_command(run, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run("wait", progress=Impatient())
-    process = int((tmp_path / "started").read_text())
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{process}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    with pytest.raises(ProcessLookupError):
-        os.kill(process, 0)
+    assert has_ended(int((tmp_path / "started").read_text()))
 
 
 def test_training_progress_reads_nnunets_log() -> None:
