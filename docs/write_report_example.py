@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from nnunet_diffusion_ensemble.demo.steps import REPORT
+from nnunet_diffusion_ensemble.report.page import breakable
 from nnunet_diffusion_ensemble.system.atomic import write_text
 
 PAGE = Path(__file__).resolve().parent / "how-to" / "report_example.html"
@@ -32,7 +33,9 @@ def with_palette(png: bytes) -> bytes:
 
 def page(demo: Path) -> str:
     """The report of a finished demo."""
-    report = (demo / REPORT).read_text(encoding="utf-8").replace(str(demo.resolve()), "demo")
+    report, folder = (demo / REPORT).read_text(encoding="utf-8"), str(demo.resolve())
+    for written in (folder, str(breakable(folder))):
+        report = report.replace(written, "demo")
     return PICTURE.sub(lambda found: base64.b64encode(with_palette(base64.b64decode(found[0]))).decode(), report)
 
 

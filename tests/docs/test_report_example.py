@@ -35,7 +35,7 @@ def test_its_pictures_are_in_it(report: str) -> None:
 
 
 def test_it_names_no_folder_of_the_machine_that_made_it(report: str) -> None:
-    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", report)
+    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", report).replace("<wbr>", "")
     assert re.findall(r"(?<![\w.<])/(?:tmp|home|root|work|Users|var)\b\S*", text) == []
     assert "demo/nnUNet_raw/Dataset003_Shenzhen/imagesTr" in text
 
