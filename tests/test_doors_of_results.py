@@ -30,6 +30,7 @@ from faulty_files import (
     without_end,
 )
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from unlabelled_data import GREY_PLANS, write_plans
 from unlabelled_data import NAME as UNLABELLED
 
@@ -42,7 +43,7 @@ from nnunet_diffusion_ensemble.evaluation.cases import FailedCase, evaluate_fold
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
 from nnunet_diffusion_ensemble.images.maps import read_map, write_map
 from nnunet_diffusion_ensemble.images.reading import ImageError
-from nnunet_diffusion_ensemble.prediction import model as model_module
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel
 from nnunet_diffusion_ensemble.prediction.predict import predict
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.report.figures.case_images import read_case
@@ -74,7 +75,7 @@ def test_a_model_that_predicts_nan_is_named_and_no_case_is_written(
     def broken(self: Any, image: torch.Tensor) -> torch.Tensor:
         return torch.full((2, *image.shape[1:]), torch.nan)
 
-    monkeypatch.setattr(model_module.nnUNetPredictor, "predict_logits_from_preprocessed_data", broken)
+    monkeypatch.setattr(nnUNetPredictor, "predict_logits_from_preprocessed_data", broken)
     model = model_folder()
     with pytest.raises(ValueError, match=rf"The model in {model} predicts NaN or infinite values"):
         list(predict(images(), tmp_path / "out", model, CPU))
@@ -152,7 +153,7 @@ def test_one_bad_case_of_a_domain_is_left_out_by_its_name(
         values[0, 0, 0] = np.nan
         save(tmp_path / "north" / "images" / "case_1_0000.nii.gz", values)
     else:
-        original = model_module.TrainedModel.logits
+        original = TrainedModel.logits
 
         def fails_on_the_second(self: Any, image: torch.Tensor) -> torch.Tensor:
             calls.append(image)
@@ -161,7 +162,7 @@ def test_one_bad_case_of_a_domain_is_left_out_by_its_name(
             return original(self, image)
 
         calls: list[torch.Tensor] = []
-        monkeypatch.setattr(model_module.TrainedModel, "logits", fails_on_the_second)
+        monkeypatch.setattr(TrainedModel, "logits", fails_on_the_second)
     output = run_benchmark(spec)
     results, problems = pd.read_csv(output.results_file), pd.read_csv(output.problems_file)
     assert results["case"].unique().tolist() == ["case_0"]
@@ -174,7 +175,7 @@ def test_a_case_that_failed_is_tried_again_and_then_the_tables_are_whole(
     make_benchmark: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = make_benchmark(on_problem="skip")
-    original = model_module.TrainedModel.logits
+    original = TrainedModel.logits
     with monkeypatch.context() as broken:
         calls: list[int] = []
 
@@ -184,7 +185,7 @@ def test_a_case_that_failed_is_tried_again_and_then_the_tables_are_whole(
                 raise RuntimeError("out of memory")
             return original(self, image)
 
-        broken.setattr(model_module.TrainedModel, "logits", fails_first)
+        broken.setattr(TrainedModel, "logits", fails_first)
         output = run_benchmark(spec)
     assert pd.read_csv(output.problems_file)["case"].tolist() == ["case_0"]
     output = run_benchmark(spec)
@@ -198,7 +199,7 @@ def test_where_all_cases_fail_that_is_told_of_the_model(
     def fails(self: Any, image: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(model_module.TrainedModel, "logits", fails)
+    monkeypatch.setattr(TrainedModel, "logits", fails)
     with pytest.raises(ValueError, match=r"none of 2 case\(s\) could be predicted: .*out of memory"):
         run_benchmark(make_benchmark(on_problem="skip"))
 
