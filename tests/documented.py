@@ -1,4 +1,4 @@
-"""What the documents say: their pages, links, and the commands in them."""
+"""What the documents say: their pages, links, the commands in them, and where these are run."""
 
 import re
 import shlex
@@ -13,6 +13,7 @@ BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 OURS, STOCK = "nnunet-diffusion", "nnUNetv2_"
 SEPARATORS = re.compile(r"&&|\|\||;(?=\s)|(?<!\|)\|(?!\|)")
 IN_LINE = re.compile(rf"`((?:{OURS} |{STOCK})[^`\n]*(?:\n[^`\n]+)?)`")
+OURS_IN_LINE = re.compile(rf"`({OURS} [^`]*)`")
 SHELL = {"for", "do", "done", "if", "fi", "then", "srun"}  # what a command may stand behind
 
 
@@ -54,3 +55,17 @@ def commands_in_line(page: Path) -> Iterator[list[str]]:
         words = [word for word in shlex.split(text) if word != "..."]
         if len(words) > 1 and not words[1].endswith(","):  # a list of commands
             yield words
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Of ours and of nnU-Net's: in blocks, and in lines, where a name without an argument is just a name."""
+    in_lines = (shlex.split(text) for text in OURS_IN_LINE.findall(page.read_text(encoding="utf-8")))
+    for words in [*shell_commands(page), *(words for words in in_lines if len(words) > 2)]:
+        if words[0].startswith((OURS, STOCK)):
+            yield " ".join(words)
+
+
+def is_there(place: str) -> bool:
+    """Whether `FILE::NAME` is a function of a test module: a test, or what its tests have run before them."""
+    file, name = place.split("::")
+    return bool(re.search(rf"^def {name}\(", (REPOSITORY / file).read_text(encoding="utf-8"), re.MULTILINE))

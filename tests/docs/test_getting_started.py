@@ -1,27 +1,17 @@
 """Every command of the pages to begin with is run: short ones here, on small images, others by tests named here."""
 
 import json
-import re
 import shlex
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
+import in_one_process
 import pytest
-from documented import DOCS, OURS, REPOSITORY, STOCK, shell_commands
-from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor
-from nnunetv2.preprocessing.preprocessors import default_preprocessor
-from nnunetv2.utilities import utils
-from PIL import Image
+from documented import DOCS, commands, is_there
+from png_folders import write_png_folders
 
 from nnunet_diffusion_ensemble.cli import main
-from nnunet_diffusion_ensemble.data import unlabelled
 
 PAGES = sorted((DOCS / "getting-started").glob("*.md"))
-IN_LINE = re.compile(rf"`({OURS} [^`]*)`")
 PLANS = "-p nnUNetDiffusionEnsemblePlans"
 PRETRAINED, TRAINED = f"-tr DiffusionPretrainTrainer {PLANS}", f"-tr DiffusionEnsembleTrainer {PLANS}"
 HERE = (
@@ -67,14 +57,6 @@ ELSEWHERE = {
 }
 
 
-def commands(page: Path) -> Iterator[str]:
-    """Of ours and of nnU-Net's: in blocks, and in lines, where a name without an argument is just a name."""
-    in_lines = (shlex.split(text) for text in IN_LINE.findall(page.read_text()))
-    for words in [*shell_commands(page), *(words for words in in_lines if len(words) > 2)]:
-        if words[0].startswith((OURS, STOCK)):
-            yield " ".join(words)
-
-
 def test_every_command_is_in_the_tables_and_nothing_else() -> None:
     found = {command for page in PAGES for command in commands(page)}
     assert found == {*HERE, *(command for listed in ELSEWHERE.values() for command in listed)}
@@ -82,8 +64,7 @@ def test_every_command_is_in_the_tables_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("place", ELSEWHERE)
 def test_a_test_that_the_table_names_is_there(place: str) -> None:
-    file, name = place.split("::")
-    assert re.search(rf"^def {name}\(", (REPOSITORY / file).read_text(), re.MULTILINE)
+    assert is_there(place)
 
 
 def test_help_of_a_command_ends_well(capsys: pytest.CaptureFixture) -> None:
@@ -92,44 +73,18 @@ def test_help_of_a_command_ends_well(capsys: pytest.CaptureFixture) -> None:
     assert "--masks" in capsys.readouterr().out
 
 
-def write_png(file: Path, pixels: np.ndarray) -> None:
-    file.parent.mkdir(exist_ok=True)
-    Image.fromarray(pixels.astype(np.uint8)).save(file)
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """As the page on folders of PNGs begins: images, masks of some of them, the variables set; workers are threads."""
-    random = np.random.default_rng(0)
-    for case in range(7):
-        mask = np.zeros((64, 64))
-        mask[8 + case : 40, 10 : 50 - case] = 255
-        write_png(
-            tmp_path / ("images" if case < 5 else "unlabelled") / f"case_{case}.png",
-            mask / 2 + random.integers(0, 90, mask.shape),
-        )
-        if case < 5:
-            write_png(tmp_path / "masks" / f"case_{case}.png", mask)
-    for name in ("raw", "preprocessed", "results"):
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / f"nnUNet_{name}"))
-        (tmp_path / f"nnUNet_{name}").mkdir()
-    monkeypatch.chdir(tmp_path)
-    in_threads = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
-    for module in (fingerprint_extractor, default_preprocessor):
-        monkeypatch.setattr(module, "multiprocessing", in_threads)
-    monkeypatch.setattr(utils, "Pool", ThreadPool)  # nnU-Net lists files in 12 processes
-    monkeypatch.setattr(
-        unlabelled, "ProcessPoolExecutor", lambda number, *context, **options: ThreadPoolExecutor(number)
-    )
+    """As the page on folders of PNGs begins: images, masks of some of them, the variables set."""
+    in_one_process.nnunets_folders(tmp_path, monkeypatch)
+    write_png_folders(tmp_path, num_labelled=5)
     return tmp_path
 
 
 def run(command: str) -> None:
     """A command of ours, in one process where it would take eight."""
-    _, name, *words = shlex.split(command)
-    options = ["-np", "1"] if name in ("plan", "preprocess", "doctor") else []
-    status = main([name, *words, *options])
-    assert status == 0, command
+    words = shlex.split(command)
+    in_one_process.run([*words, *(["-np", "1"] if words[1] in ("plan", "preprocess", "doctor") else [])])
 
 
 @pytest.mark.slow

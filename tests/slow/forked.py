@@ -9,11 +9,12 @@ import os
 import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib.metadata import entry_points
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
+
+from in_one_process import stay_small
 
 IMPORTED = [
     "nnunetv2.evaluation.evaluate_predictions",
@@ -25,7 +26,6 @@ IMPORTED = [
     "nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer",
     "nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer",
 ]
-NUM_SAMPLES = 100_000  # of a data set; nnU-Net draws a thousand times as many from images however small, in seconds
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(IMPORTED)
 
@@ -99,40 +99,3 @@ def _run(command: list[str], environment: dict[str, str], folder: Path, log: str
     sys.argv = command
     (script,) = entry_points(group="console_scripts", name=command[0])
     sys.exit(script.load()())
-
-
-def stay_small() -> None:
-    """One thread, where nnU-Net takes one for each core; few samples of intensities; its pools are threads.
-
-    A worker that it spawns imports all again, and one that was forked from a process with threads may wait forever.
-    """
-    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
-    from nnunetv2.training.dataloading import data_loader
-    from nnunetv2.utilities import utils
-
-    from nnunet_diffusion_ensemble.data import fingerprint
-
-    initialise, contexts = DatasetFingerprintExtractor.__init__, multiprocessing.get_context
-
-    def initialise_small(self: Any, *arguments: Any, **options: Any) -> None:
-        initialise(self, *arguments, **options)
-        self.num_foreground_voxels_for_intensitystats = NUM_SAMPLES
-
-    DatasetFingerprintExtractor.__init__ = initialise_small
-    fingerprint.NUM_SAMPLES = NUM_SAMPLES
-    data_loader.threadpool_limits = lambda **_: nullcontext()  # looks through all libraries, at each batch
-    multiprocessing.cpu_count = lambda: 1
-    multiprocessing.get_context = lambda method=None: WithThreads(contexts(method))  # type: ignore[assignment]
-    utils.Pool = ThreadPool
-
-
-class WithThreads:
-    """A context of multiprocessing, with threads for its pools."""
-
-    Pool = ThreadPool
-
-    def __init__(self, context: Any):
-        self._context = context
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
