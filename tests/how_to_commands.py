@@ -23,8 +23,8 @@ SMALLER = {
 }
 # What is added, so that it is run by this process: on the CPU, without workers.
 ADDED = {
-    r"nnunet-diffusion (plan|preprocess) ": "-np 1",
-    r"nnunet-diffusion (predict|calibrate|few-label) ": "-device cpu",
+    r"nnunet-diffusion (plan|preprocess|self-train) ": "-np 1",
+    r"nnunet-diffusion (predict|calibrate|few-label|distil|self-train) ": "-device cpu",
     r"nnunet-diffusion sample ": "--steps 2",
     r"nnUNetv2_train ": "-device cpu",
     r"nnUNetv2_predict ": "-device cpu -npp 0 -nps 0",
@@ -60,6 +60,19 @@ USING = {
     "nnUNetv2_install_pretrained_model_from_zip model.zip": f"{MODEL}/plans.json",
     "nnunet-diffusion predict -d 1 -c 2d -f 0 -i IMAGES -o OUT": TABLE,
 }
+STUDENTS = {
+    "nnunet-diffusion distil -d 1 -c 2d -f 0 --fold 0": (
+        f"{RESULTS}/nnUNetTrainer__{PLANS}Distilled__2d/fold_0/checkpoint_final.pth"
+    ),
+    f"nnUNetv2_predict -d 1 -c 2d -f 0 -tr nnUNetTrainer -p {PLANS}Distilled -i IMAGES -o OUT": "OUT/new.png",
+    "nnunet-diffusion self-train -d 1 -c 2d -f 0 -o OUT --number 101 --images NEW_HOSPITAL --dry-run": (
+        "OUT/round_1/images.png"
+    ),
+    "nnunet-diffusion self-train -d 1 -c 2d -f 0 -o OUT --number 101 --images NEW_HOSPITAL": (
+        f"nnUNet_results/Dataset101_LungsSelfTrained1/DiffusionEnsembleSelfTrainer__{PLANS}__2d/fold_0/"
+        "checkpoint_final.pth"
+    ),
+}
 GIVING_AWAY = {
     "nnunet-diffusion sample CHECKPOINT samples.png": "samples.png",
     "nnunet-diffusion export CHECKPOINT DENOISER.pth --half": "DENOISER.pth",
@@ -79,18 +92,16 @@ COMPARING = {
     "nnunet-diffusion benchmark SPEC.yaml": "RESULTS/results.csv",
     "nnunet-diffusion benchmark SPEC.yaml --verify": None,
     "nnunet-diffusion report RESULTS": "RESULTS/report/report.html",
-    "nnunet-diffusion report OUTPUT": "RESULTS/report/report.html",
     "nnunet-diffusion few-label -d 1 -c 2d --labels 1 3 6 12 24 --seeds 0 1 2 --trainers DiffusionEnsembleTrainer "
     "TEDMTrainer ScratchTrainer nnUNetTrainer:nnUNetResEncUNetMPlans --benchmark domains.yaml -o STUDY": (
         "STUDY/benchmark/results.csv"
     ),
-    "nnunet-diffusion report STUDY/benchmark": "STUDY/benchmark/report/report.html",
 }
 OF_XRAYS = {
     "nnunet-diffusion plan -d 64 -p S12 --denoiser chest-xray-64 --batch-size 12 --epochs 6 --iterations 100": (
         f"{OF_64}/S12.json"
     ),
-    "nnunet-diffusion preprocess -d 64 -p S12 -c 2d": f"{OF_64}/S12_2d/case_0.pkl",
+    "nnunet-diffusion preprocess -d 64 -p S12 -c 2d": f"{OF_64}/nnUNetPlans_2d/case_0.pkl",
     "nnunet-diffusion few-label -d 64 -p S12 --labels 6 --seeds 0 1 2 --trainers DiffusionEnsembleTrainer "
     "--splits DATA/few_label_splits.json -o WORK/study -device cpu": "WORK/study/label_orders.json",
     "nnunet-diffusion calibrate -d 64 -c 2d -p S12 -f $fold -device cpu": (
@@ -101,20 +112,24 @@ OF_XRAYS = {
     "nnunet-diffusion plan -d 64 -p Short --denoiser chest-xray-64 --batch-size 4 --epochs 3 --iterations 100": (
         f"{OF_64}/Short.json"
     ),
-    "nnunet-diffusion preprocess -d 64 -p Short -c 2d": f"{OF_64}/Short_2d/case_0.pkl",
+    "nnunet-diffusion preprocess -d 64 -p Short -c 2d": f"{OF_64}/nnUNetPlans_2d/case_0.pkl",
     "nnUNetv2_train 64 2d 2 -tr TEDMTrainer -p Short -device cpu": (
         "nnUNet_results/Dataset064_Lungs/TEDMTrainer__Short__2d/fold_2/checkpoint_final.pth"
     ),
 }
 SERVING = ("nnunet-diffusion app", "nnunet-diffusion app -m RESULTS_FOLDER")
-HERE = (*PLANNING, *TRAINING, *USING, *GIVING_AWAY, *COMPARING, *OF_XRAYS, *SERVING)
+HERE = (*PLANNING, *TRAINING, *USING, *STUDENTS, *GIVING_AWAY, *COMPARING, *OF_XRAYS, *SERVING)
 ELSEWHERE = {
+    "tests/docs/test_how_to.py::test_from_folders_of_images_to_a_report": (  # of RESULTS
+        "nnunet-diffusion report OUTPUT",
+        "nnunet-diffusion report STUDY/benchmark",
+    ),
     "tests/docs/test_getting_started.py::test_short_commands_run_one_after_the_other": (
         "nnunet-diffusion doctor -d 1",
         "nnunet-diffusion plan -d 1",
         "nnunet-diffusion preprocess -d 1 -c 2d",
     ),
-    "tests/nnunet/test_register.py::test_run_says_what_was_written_what_state_it_is_in_and_what_was_removed": (
+    "tests/slow/nnunet_commands.py::registration": (
         "nnunet-diffusion register",
         "nnunet-diffusion register --undo",
     ),
@@ -129,20 +144,12 @@ ELSEWHERE = {
     "tests/denoiser/test_nnssl.py::exported": (
         "nnunet-diffusion export CHECKPOINT denoiser_nnssl.pth --format nnssl --timestep 50",  # of volumes only
     ),
-    "tests/slow/test_few_label_command.py::results": (
+    "tests/slow/test_few_label_command.py::results": (  # of 2d without saying so
         "nnunet-diffusion few-label -d 1 --labels 1 3 6 12 24 --seeds 0 1 2 --benchmark DOMAINS.yaml -o STUDY "
         "--trainers DiffusionEnsembleTrainer TEDMTrainer ScratchTrainer nnUNetTrainer",
         "nnunet-diffusion few-label -d 1 -c 2d --labels 1 3 6 12 24 --seeds 0 1 2 --part $SLURM_ARRAY_TASK_ID "
         "--parts 8 --trainers DiffusionEnsembleTrainer ScratchTrainer nnUNetTrainer --benchmark domains.yaml -o study",
         "nnunet-diffusion train ... --minutes 0.75 --clock cpu",  # it is what runs in it
-    ),
-    "tests/slow/test_self_train_command.py::output": (
-        "nnunet-diffusion self-train -d 1 -c 2d -f 0 -o OUT --number 101 --images NEW_HOSPITAL --dry-run",
-        "nnunet-diffusion self-train -d 1 -c 2d -f 0 -o OUT --number 101 --images NEW_HOSPITAL",
-    ),
-    "tests/slow/test_distil_command.py::student": ("nnunet-diffusion distil -d 1 -c 2d -f 0 --fold 0",),
-    "tests/slow/test_distil_command.py::test_stock_nnunet_predicts_with_it_where_this_package_cannot_be_imported": (
-        "nnUNetv2_predict -d 1 -c 2d -f 0 -tr nnUNetTrainer -p nnUNetDiffusionEnsemblePlansDistilled -i IMAGES -o OUT",
     ),
     "tests/data/test_dicom_dataset.py::test_the_command_converts": (
         "nnunet-diffusion convert Dataset001_Lungs --dicom --unlabelled ARCHIVE --images DIR --masks DIR "
@@ -154,7 +161,7 @@ ELSEWHERE = {
 }
 # Not run as they stand, with the test that comes next to it. A reason is said once for several.
 NOT_RUN = {
-    "four GPUs; two processes go on from a checkpoint": (
+    "four GPUs": (
         "tests/slow/test_two_processes.py::test_torchrun_trains_on_two_machines",
         (f"nnUNetv2_train 1 2d all -tr {PRETRAIN} -p {PLANS} -num_gpus 4 --c",),
     ),

@@ -100,14 +100,22 @@ def test_a_table_of_whose_a_case_is_comes_on_request(xrays: Path, masks: Path, o
 
 
 def test_the_command_converts(
-    xrays: Path, masks: Path, output: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    xrays: Path,
+    masks: Path,
+    output: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    save(xray(), tmp_path / "archive" / "older.dcm")
     monkeypatch.setattr("nnunet_diffusion_ensemble.data.convert.dataset_folder", lambda name: output)
     given = ["convert", output.name, "--dicom", "--images", str(xrays), "--masks", str(masks)]
+    given += ["--unlabelled", str(tmp_path / "archive"), "--mapping", str(tmp_path / "whose.csv")]
     assert main([*given, "--resize", "8", "8"]) == 2
     assert "leave out --resize" in capsys.readouterr().err
     assert main([*given, "--labels", "lung=255"]) == 0
-    assert "1 in imagesTr; channel: grey" in capsys.readouterr().out
+    assert "1 in imagesTr, 1 in imagesUn; channel: grey" in capsys.readouterr().out
+    assert len((tmp_path / "whose.csv").read_text().splitlines()) == 3  # with the names of the columns
 
 
 def with_other(folder: Path, name: str, **values: Any) -> Path:
