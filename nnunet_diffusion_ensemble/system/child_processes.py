@@ -269,9 +269,8 @@ class _Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _end_with_workers(self.process)
-        self.process.wait()
-        self.file.close()
+        with self.file, self.process:
+            _end_with_workers(self.process)
 
     def take_in(self, line: str | None) -> None:
         if line is None:
