@@ -161,8 +161,11 @@ class Screen:
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
     """SIGTERM ends us as Ctrl-C does, the command that runs and all."""
+    own = os.getpid()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a forked worker, which pools end in this way
+            os._exit(128 + number)
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, interrupt)

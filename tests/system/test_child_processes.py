@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -116,6 +118,24 @@ def test_an_interruption_ends_the_command(run, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run("wait", progress=Impatient())
     assert has_ended(int((tmp_path / "started").read_text()))
+
+
+TERMINATED_WORKER = """
+import multiprocessing, time
+from nnunet_diffusion_ensemble.system.child_processes import ending_on_signals
+with ending_on_signals():
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    worker.start()
+    worker.terminate()
+    worker.join()
+    print("ended", worker.exitcode)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_worker_that_is_terminated_ends_without_a_stack_trace() -> None:
+    ended = subprocess.run([sys.executable, "-c", TERMINATED_WORKER], capture_output=True, text=True, check=True)
+    assert (ended.stdout.split()[0], ended.stderr) == ("ended", "")
 
 
 def test_training_progress_reads_nnunets_log() -> None:
