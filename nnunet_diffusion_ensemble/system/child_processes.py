@@ -158,17 +158,36 @@ class Screen:
             self.shown, self.shown_at = text, monotonic()
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _hold_back_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _let_sigterm_through() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _end_worker_by_sigterm() -> None:
+    if signal.getsignal(signal.SIGTERM) is _interrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _let_sigterm_through()
+
+
+# Pools end their forked workers by SIGTERM. One that comes while Python sets up the fork would be lost, and who waits
+# for the worker would wait forever; later it would leave a stack trace.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_hold_back_sigterm, after_in_parent=_let_sigterm_through, after_in_child=_end_worker_by_sigterm
+    )
+
+
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
     """SIGTERM ends us as Ctrl-C does, the command that runs and all."""
-    own = os.getpid()
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != own:  # a forked worker, which pools end in this way
-            os._exit(128 + number)
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
