@@ -36,7 +36,6 @@ def prepare() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def run() -> ModuleType:
-    pytest.importorskip("tomllib")  # Python 3.11
     sys.path.append(str(FOLDER))
     try:
         return load("run")

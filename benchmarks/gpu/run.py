@@ -19,8 +19,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import tomllib
 from results import add_result
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]

@@ -274,9 +274,8 @@ def read_model(
         ValueError: a checkpoint is damaged, or is that of a pretraining, or the denoiser or the timesteps do not fit.
         NotImplementedError: for a cascade.
     """
-    from nnunetv2.inference.predict_from_raw_data import (
-        nnUNetPredictor,  # takes seconds, which reading of plans need not
-    )
+    # It takes seconds to import, in which others read plans.
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     plans, dataset_json = read_descriptions(folder)
     files = checkpoint_files(folder, settings)

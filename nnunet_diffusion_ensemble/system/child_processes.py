@@ -158,14 +158,36 @@ class Screen:
             self.shown, self.shown_at = text, monotonic()
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _hold_back_sigterm() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _let_sigterm_through() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _end_worker_by_sigterm() -> None:
+    if signal.getsignal(signal.SIGTERM) is _interrupt:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _let_sigterm_through()
+
+
+# Pools end their forked workers by SIGTERM. One that comes while Python sets up the fork would be lost, and who waits
+# for the worker would wait forever; later it would leave a stack trace.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_hold_back_sigterm, after_in_parent=_let_sigterm_through, after_in_child=_end_worker_by_sigterm
+    )
+
+
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
     """SIGTERM ends us as Ctrl-C does, the command that runs and all."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
@@ -269,9 +291,8 @@ class _Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _end_with_workers(self.process)
-        self.process.wait()
-        self.file.close()
+        with self.file, self.process:
+            _end_with_workers(self.process)
 
     def take_in(self, line: str | None) -> None:
         if line is None:

@@ -14,7 +14,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from other_process import at_work_elsewhere
 from stock_prediction import stock
 
-from nnunet_diffusion_ensemble.benchmark import runner
+from nnunet_diffusion_ensemble.benchmark import models, runner
 from nnunet_diffusion_ensemble.benchmark.progress import BenchmarkProgress
 from nnunet_diffusion_ensemble.benchmark.results import ResultFolder, read_results
 from nnunet_diffusion_ensemble.benchmark.runner import run_benchmark, work_to_do
@@ -109,6 +109,17 @@ def test_a_dry_run_says_what_there_is_to_do_and_predicts_nothing(
 
 
 # ---- what is done again
+
+
+def test_a_model_whose_predictions_are_all_there_is_neither_read_nor_asked_for_its_trainer(
+    make_benchmark: Callable, counted: dict[str, list], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_benchmark()
+    results = read_results(run_benchmark(spec).folder).results
+    (ResultFolder(spec.output).run(spec.models[0], 0, "north") / "evaluated_from.json").unlink()
+    monkeypatch.setattr(models, "check_model", lambda *_: pytest.fail("asked"))
+    assert read_results(run_benchmark(spec).folder).results.equals(results)
+    assert counted["models"] == [("model", (0,))]  # for the first run
 
 
 def test_a_second_run_does_nothing(make_benchmark: Callable, counted: dict[str, list], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS, overlap
@@ -49,6 +50,15 @@ def test_ignored_pixels_are_in_no_count() -> None:
     ignored = np.zeros((9, 12), bool)
     ignored[:, :6] = True  # leaves 1 right, 3 wrong and nothing missed of each of five rows
     assert count_pixels(square(2), square(5), ignored) == Counts(tp=5, fp=15, fn=0, tn=9 * 6 - 20)
+
+
+def test_counts_are_those_of_nnunet() -> None:
+    random = np.random.RandomState(1)
+    reference, prediction, ignored = (random.rand(3, 7, 11) < share for share in (0.3, 0.5, 0.2))
+    for without in (None, ignored):
+        expected = compute_tp_fp_fn_tn(reference, prediction, without)
+        counts = count_pixels(reference, prediction, without)
+        assert (counts.tp, counts.fp, counts.fn, counts.tn) == tuple(map(int, expected))
 
 
 def test_nothing_is_known_where_all_is_ignored() -> None:
