@@ -61,7 +61,6 @@ metrics: [Dice, ECE]
 device: cpu
 num_processes: 1
 """
-SHORT = FEW_SAMPLES | {"training.num_val_iterations_per_epoch": 1}
 SPEC = f"output: RESULTS\nmodels:\n  - {{name: TEDM, folder: {MODEL}, folds: [0]}}\n{DOMAINS}"
 TRUST = f"""\
 output: trust
@@ -130,20 +129,30 @@ def without_picture(logger: Any, folder: str) -> None:
     Path(folder, "progress.png").touch()
 
 
+def train_shortly(patch: pytest.MonkeyPatch) -> None:
+    """One iteration, where plans do not say how many, and one in each validation."""
+    make, initialise = nnUNetTrainer.__init__, nnUNetTrainer.initialize
+
+    @wraps(make)  # nnU-Net looks at its arguments
+    def make_short(trainer: Any, *arguments: Any, **options: Any) -> None:
+        make(trainer, *arguments, **options)
+        trainer.num_epochs = trainer.num_iterations_per_epoch = 1  # ours take theirs from the plans
+
+    def initialise_short(trainer: Any) -> None:
+        trainer.num_val_iterations_per_epoch = 1
+        initialise(trainer)
+
+    patch.setattr(nnUNetTrainer, "__init__", make_short)
+    patch.setattr(nnUNetTrainer, "initialize", initialise_short)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory: images with masks and without; trainings end at once, and are not child processes."""
     in_one_process.nnunets_folders(tmp_path, monkeypatch)
     torch.manual_seed(0)
     np.random.seed(0)  # of nnU-Net's batches: whether the model has learnt what it is shown is no matter of chance
-    initialise = nnUNetTrainer.__init__
-
-    @wraps(initialise)  # nnU-Net looks at its arguments
-    def initialise_short(trainer: Any, *arguments: Any, **options: Any) -> None:
-        initialise(trainer, *arguments, **options)
-        trainer.num_epochs = trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 1
-
-    monkeypatch.setattr(nnUNetTrainer, "__init__", initialise_short)  # ours take theirs from the plans
+    train_shortly(monkeypatch)
     for logger in (LocalLogger, HeldOutLossLogger):
         monkeypatch.setattr(logger, "plot_progress_png", without_picture)
     for module in (child_processes, work):
@@ -162,7 +171,7 @@ def new_hospital(raw: Path) -> None:
 
 def plan_tiny(name: str, options: str = "") -> None:
     in_one_process.run(shlex.split(f"nnunet-diffusion plan -d 1 -p {name} {TINY} {options} -np 1"))
-    change_plans(Path(PLANNED).with_name(f"{name}.json"), name, SHORT)
+    change_plans(Path(PLANNED).with_name(f"{name}.json"), name, FEW_SAMPLES)
 
 
 def own_trainer(folder: Path, patch: pytest.MonkeyPatch) -> None:
