@@ -121,9 +121,10 @@ def _readable(
     found = []
     for run in runs:
         predicts = not all(Pair(spec, run, domain, known).has_predictions for domain in domains)
-        problem = what_hinders(run) if predicts else None
-        problems += [problem] if problem else []
-        found += [] if problem else [run]
+        if predicts and (problem := what_hinders(run)):
+            problems.append(problem)
+        else:
+            found.append(run)
     return found
 
 

@@ -12,7 +12,7 @@ from nnunet_diffusion_ensemble.benchmark.problems import Problem
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec, ModelSpec
 from nnunet_diffusion_ensemble.prediction.calibrated import CalibrationUse, usable_calibration
 from nnunet_diffusion_ensemble.prediction.folder import PredictionFolder
-from nnunet_diffusion_ensemble.prediction.model import (
+from nnunet_diffusion_ensemble.prediction.model_folder import (
     check_model,
     checkpoint_files,
     model_files,

@@ -163,7 +163,7 @@ class _Work:
         """Tests a trained model on all domains; it is read once, if there is anything to predict."""
         run = group[0].run
         read = cache(partial(read_model, run.model.folder, run.settings))
-        model = ModelOnDemand(run.plans, dict(run.dataset_json), read)
+        model = ModelOnDemand(run.plans, run.dataset_json, read)
         for pair in group:
             try:
                 if not pair.is_finished:

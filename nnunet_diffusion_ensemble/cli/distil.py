@@ -30,13 +30,9 @@ def run(args: argparse.Namespace) -> int:
     """Trains the student, or goes on with it, and writes it as a model of nnU-Net's own trainer."""
     from nnunet_diffusion_ensemble.distillation.plain_model import STOCK, write_plain_model
     from nnunet_diffusion_ensemble.self_training.work import environment
-    from nnunet_diffusion_ensemble.system.child_processes import (
-        Screen,
-        TrainingProgress,
-        ending_on_signals,
-        run_command,
-    )
+    from nnunet_diffusion_ensemble.system.child_processes import Job, Screen, TrainingProgress, run_jobs
     from nnunet_diffusion_ensemble.system.guard import alone_at
+    from nnunet_diffusion_ensemble.system.signals import ending_on_signals
 
     limit = None if args.minutes is None else cli_train.budget(args)
     training, screen = _training(args), Screen()
@@ -46,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             command, log = training.command(args.device, limit), training.folder / "distil.txt"
             screen.say(f"Training the student in {training.folder}")
             with ending_on_signals():  # Ctrl-C ends the training as well; the same command goes on with it
-                run_command(command, Path.cwd(), environment(), log, TrainingProgress(), screen)
+                run_jobs([Job(command, log, TrainingProgress())], Path.cwd(), environment(), screen)
         output = training.model_folder.with_name(training.model_folder.name.replace(TRAINER, STOCK, 1))
         write_plain_model(training.model_folder, [args.fold], output)
     screen.say(f"Wrote {output}")
@@ -59,7 +55,7 @@ def _training(args: argparse.Namespace) -> "Training":
     """The student's training; its plans are written."""
     from nnunet_diffusion_ensemble.distillation.plans import labelled_dataset, write_plans
     from nnunet_diffusion_ensemble.distillation.settings import DistillationSettings
-    from nnunet_diffusion_ensemble.prediction.model import check_model
+    from nnunet_diffusion_ensemble.prediction.model_folder import check_model
     from nnunet_diffusion_ensemble.self_training.teacher import Teacher
     from nnunet_diffusion_ensemble.study.few_label import Rival, Training
 

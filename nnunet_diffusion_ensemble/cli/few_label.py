@@ -147,7 +147,8 @@ def _plan(study: "Study", part: "Study", args: argparse.Namespace) -> str:
 
 def _train(part: "Study", args: argparse.Namespace, screen: "Screen") -> None:
     from nnunet_diffusion_ensemble.study.few_label import claimed
-    from nnunet_diffusion_ensemble.system.child_processes import TrainingProgress, ending_on_signals, run_command
+    from nnunet_diffusion_ensemble.system.child_processes import Job, TrainingProgress, run_jobs
+    from nnunet_diffusion_ensemble.system.signals import ending_on_signals
 
     logs = args.output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -157,8 +158,8 @@ def _train(part: "Study", args: argparse.Namespace, screen: "Screen") -> None:
             title = f"{training.rival.name}, {training.num_labels} labelled, seed {training.seed}"
             screen.say(f"[{number}/{len(to_do)}] {title}{'' if is_ours else ': another process has it'}")
             if is_ours:  # Ctrl-C ends it; the same command goes on with it
-                command = training.command(args.device, part.limit)
-                run_command(command, Path.cwd(), _environment(), logs / _log(training), TrainingProgress(), screen)
+                job = Job(training.command(args.device, part.limit), logs / _log(training), TrainingProgress())
+                run_jobs([job], Path.cwd(), _environment(), screen)
 
 
 def _log(training: "Training") -> str:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Goes through the rounds, or on with them."""
-    from nnunet_diffusion_ensemble.system.child_processes import ending_on_signals
+    from nnunet_diffusion_ensemble.system.signals import ending_on_signals
 
     self_training, choices = _self_training(args)
     with ending_on_signals():  # Ctrl-C ends a training as well; the same command goes on with it
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 def _self_training(args: argparse.Namespace) -> "tuple[SelfTrainingRun, dict[str, Any]]":
     """Everything checked before anything is written."""
     from nnunet_diffusion_ensemble.nnunet.register import SELF_TRAINERS
-    from nnunet_diffusion_ensemble.prediction.model import check_model, trainer_class
+    from nnunet_diffusion_ensemble.prediction.model_folder import check_model, trainer_class
     from nnunet_diffusion_ensemble.self_training.images import find_images
     from nnunet_diffusion_ensemble.self_training.loop import SelfTrainingRun
     from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings

@@ -17,10 +17,10 @@ from nnunet_diffusion_ensemble.system.child_processes import (
     Job,
     Screen,
     clock,
-    ending_on_signals,
-    run_at_once,
+    run_jobs,
 )
 from nnunet_diffusion_ensemble.system.guard import alone_at
+from nnunet_diffusion_ensemble.system.signals import ending_on_signals
 
 FAREWELL = """In {folder}:
   {report}   both models on both hospitals, case by case: open it in a browser
@@ -102,7 +102,7 @@ def _run_step(step: Step, demo: DemoFolder, screen: Screen) -> None:
     for together in [jobs] if step.at_once else [[job] for job in jobs]:
         for job in together:
             screen.say(f"  $ {job.command}")
-        run_at_once(together, demo.path, child_environment(demo.path, os.environ, len(together)), screen)
+        run_jobs(together, demo.path, child_environment(demo.path, os.environ, len(together)), screen)
     step.after()
     demo.note_done(step.name, monotonic() - start)
 

@@ -9,7 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.distillation.settings import KEY, DistillationSettings
 from nnunet_diffusion_ensemble.method import PLANS_KEY
-from nnunet_diffusion_ensemble.prediction.model import read_descriptions
+from nnunet_diffusion_ensemble.prediction.model_folder import read_descriptions
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.training.self_training import DESCRIPTION, SelfTrainingData

@@ -12,11 +12,7 @@ from nnunet_diffusion_ensemble.distillation.settings import DistillationSettings
 from nnunet_diffusion_ensemble.method.timesteps import timesteps_on_the_way
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
-from nnunet_diffusion_ensemble.prediction.model import (
-    checkpoint_files,
-    read_descriptions,
-    trainer_class,
-)
+from nnunet_diffusion_ensemble.prediction.model_folder import checkpoint_files, read_descriptions, trainer_class
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
 

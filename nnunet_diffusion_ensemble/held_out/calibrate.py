@@ -18,7 +18,8 @@ from nnunet_diffusion_ensemble.calibration.temperature import fit_temperature
 from nnunet_diffusion_ensemble.held_out.cases import HeldOutCases
 from nnunet_diffusion_ensemble.held_out.measure import MeasuredCase, measure
 from nnunet_diffusion_ensemble.prediction.calibrated import settings_of_fit
-from nnunet_diffusion_ensemble.prediction.model import check_model, model_files, read_descriptions, read_model
+from nnunet_diffusion_ensemble.prediction.model import read_model
+from nnunet_diffusion_ensemble.prediction.model_folder import check_model, model_files, read_descriptions
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.guard import alone_at
 from nnunet_diffusion_ensemble.system.records import as_written, checksums

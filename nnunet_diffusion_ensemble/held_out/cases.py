@@ -10,7 +10,7 @@ from nnunet_diffusion_ensemble.benchmark.domains import DomainCase, Expected, ch
 from nnunet_diffusion_ensemble.benchmark.problems import refuse
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec
 from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case
-from nnunet_diffusion_ensemble.prediction.model import read_descriptions
+from nnunet_diffusion_ensemble.prediction.model_folder import read_descriptions
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.self_training.teacher import preprocessed_folder, raw_folder
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS, read_splits

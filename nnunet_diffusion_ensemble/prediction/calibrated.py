@@ -16,7 +16,8 @@ from nnunet_diffusion_ensemble.calibration.file import (
 )
 from nnunet_diffusion_ensemble.calibration.temperature import tempered
 from nnunet_diffusion_ensemble.prediction.folder import CaseUncertainty
-from nnunet_diffusion_ensemble.prediction.model import TrainedModel, model_files
+from nnunet_diffusion_ensemble.prediction.model import TrainedModel
+from nnunet_diffusion_ensemble.prediction.model_folder import model_files
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.records import checksums
 

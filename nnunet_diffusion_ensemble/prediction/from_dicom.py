@@ -12,7 +12,7 @@ from nnunet_diffusion_ensemble.dicom.segmentation import Segment, segments_of, w
 from nnunet_diffusion_ensemble.dicom.write import write_dicom_image
 from nnunet_diffusion_ensemble.images.reading import ImageError, read_segmentation
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
-from nnunet_diffusion_ensemble.prediction.model import named_regions, read_descriptions
+from nnunet_diffusion_ensemble.prediction.model_folder import named_regions, read_descriptions
 from nnunet_diffusion_ensemble.prediction.predict import LeftOut, OnProblem, PredictedCase, predict
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.guard import alone_in

@@ -1,4 +1,4 @@
-"""A trained model read from its folder for prediction, with nnU-Net's predictor around it.
+"""A trained model that is read for prediction, with nnU-Net's predictor around it.
 
 The predictor blends as many channels as it is told. It is told those of the ensemble followed by those of each
 timestep, so that tiles, mirrored copies and folds are treated alike in all of them, and the ensemble's channels are
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.denoising_error import denoising_error
@@ -24,20 +24,20 @@ from nnunet_diffusion_ensemble.denoiser.model import Denoiser, FrozenDenoiser
 from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
-from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
-from nnunet_diffusion_ensemble.nnunet.trainer_classes import find_trainer
 from nnunet_diffusion_ensemble.prediction.chosen_timesteps import averaging_over
+from nnunet_diffusion_ensemble.prediction.model_folder import (
+    COPY,
+    checkpoint_files,
+    named_regions,
+    read_descriptions,
+    trainer_and_configuration,
+)
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
-from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.system.messages import blaming
-from nnunet_diffusion_ensemble.system.places import refuse_file
 
 if TYPE_CHECKING:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-COPY = "Copy it again from where the model was trained."
-PLANS_NEED, DATASET_NEEDS = ("configurations", "image_reader_writer"), ("labels", "file_ending")
 
 
 class TimestepChannels(nn.Module):
@@ -155,104 +155,12 @@ class ModelOnDemand:
     """
 
     plans: PlansManager
-    dataset_json: dict[str, Any]
+    dataset_json: Mapping[str, Any]
     read: Callable[[], TrainedModel]
 
     @classmethod
     def of(cls, model: TrainedModel) -> "ModelOnDemand":
         return cls(model.predictor.plans_manager, model.dataset_json, lambda: model)
-
-
-def named_regions(labels: LabelManager) -> dict[str, tuple[int, ...]]:
-    """Names of a network's classes or regions, in the order of its channels, with the labels of each."""
-    described = {
-        name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
-        for name, value in labels.label_dict.items()
-        if name != "ignore"
-    }
-    if labels.has_regions:
-        return {name: values for name, values in described.items() if set(values) != {0}}
-    return dict(sorted(described.items(), key=lambda item: item[1]))
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    refuse_file(file.parent)
-    if not file.is_file():
-        others = sorted(path.name for path in file.parent.parent.glob("*__*__*") if (path / file.name).is_file())
-        trained = f" Trained is {', '.join(others)}." if others else ""
-        raise FileNotFoundError(f"{file.parent} is not a folder of a trained model: it has no {file.name}.{trained}")
-    return read_object(file, COPY)
-
-
-def checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
-    """The checkpoint of each fold.
-
-    Raises:
-        FileNotFoundError: one is missing; those that are there are named.
-    """
-    files = [folder / f"fold_{fold}" / settings.checkpoint_name for fold in settings.folds]
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        there = sorted(folder.glob("fold_*/checkpoint_*.pth"))
-        options = [f"-f {file.parent.name.removeprefix('fold_')} -chk {file.name}" for file in there]
-        raise FileNotFoundError(
-            f"There is no {missing[0]}. Train this fold to its end (nnUNetv2_train ... --c goes on), or name folds "
-            f"that are trained, and their checkpoint; there is {', '.join(options) or 'none'}."
-        )
-    return files
-
-
-def model_files(folder: Path, settings: PredictionSettings) -> list[Path]:
-    """All files of a trained model that its predictions depend on. Raises as `checkpoint_files` does."""
-    return [*(folder / name for name in ("plans.json", "dataset.json")), *checkpoint_files(folder, settings)]
-
-
-def trainer_class(name: str) -> Any:
-    """A trainer of segmentation by its name; ours are found without registration.
-
-    Raises:
-        ValueError: there is none, or it is a pretraining.
-    """
-    found = find_trainer(name)
-    if getattr(found, PRETRAINS, None) is not None:
-        raise ValueError(f"{name} trains no segmentation. Name a model that learned from labels.")
-    return found
-
-
-def read_descriptions(folder: Path) -> tuple[PlansManager, dict[str, Any]]:
-    """Plans and dataset.json of a trained model.
-
-    Raises:
-        FileNotFoundError: the folder is missing or is no trained model.
-        ValueError: they are damaged.
-    """
-    plans, dataset_json = _read_json(folder / "plans.json"), _read_json(folder / "dataset.json")
-    for name, content, needed in (("plans.json", plans, PLANS_NEED), ("dataset.json", dataset_json, DATASET_NEEDS)):
-        missing = [key for key in needed if key not in content]
-        if missing:
-            raise ValueError(f"{folder / name} lacks {', '.join(missing)}. {COPY}")
-    return PlansManager(plans), dataset_json
-
-
-def check_model(folder: Path, settings: PredictionSettings) -> None:
-    """Raises what `read_model` would raise, as far as it can be known without reading the weights."""
-    plans, _ = read_descriptions(folder)
-    for file in checkpoint_files(folder, settings):
-        checkpoint = read_checkpoint(file, mapped=True, trusted=True)
-        with blaming(folder / "plans.json", COPY):
-            _trainer_and_configuration(plans, checkpoint, folder)
-
-
-def _trainer_and_configuration(
-    plans: PlansManager, checkpoint: Mapping[str, Any], folder: Path
-) -> tuple[Any, ConfigurationManager]:
-    name = checkpoint["init_args"]["configuration"]
-    if name not in plans.available_configurations:
-        raise ValueError(f"{folder / 'plans.json'} has no configuration {name}, as the checkpoint has. {COPY}")
-    configuration = plans.get_configuration(name)
-    if configuration.previous_stage_name is not None:
-        raise NotImplementedError(f"Configuration {name} is a cascade: use nnUNetv2_predict.")
-    return trainer_class(checkpoint["trainer_name"]), configuration
 
 
 def read_model(
@@ -283,7 +191,7 @@ def read_model(
     with blaming(folder / "dataset.json", COPY):
         labels, channels = plans.get_label_manager(dataset_json), number_of_channels(dataset_json)
     with blaming(folder / "plans.json", COPY):
-        trainer, configuration = _trainer_and_configuration(plans, checkpoints[0], folder)
+        trainer, configuration = trainer_and_configuration(plans, checkpoints[0], folder)
         if timesteps is not None:
             name = checkpoints[0]["init_args"]["configuration"]
             plans = averaging_over(timesteps, plans, name, trainer.__name__)

@@ -4,7 +4,7 @@ One case after another, so that memory does not grow with their number.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -29,13 +29,8 @@ from nnunet_diffusion_ensemble.prediction.folder import (
     PredictionFolder,
     folder_name,
 )
-from nnunet_diffusion_ensemble.prediction.model import (
-    ModelOnDemand,
-    TrainedModel,
-    model_files,
-    read_descriptions,
-    read_model,
-)
+from nnunet_diffusion_ensemble.prediction.model import ModelOnDemand, TrainedModel, read_model
+from nnunet_diffusion_ensemble.prediction.model_folder import model_files, read_descriptions
 from nnunet_diffusion_ensemble.prediction.origin import PREDICTED_FROM, Origin, described
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.prediction.uncertainty import expected_dice
@@ -112,9 +107,10 @@ def predict(
     read_descriptions(model_folder)
     model_stamps = stamps_of_model(model_folder, settings, denoiser)  # first: a file may be replaced at any time
     use, why_not = usable_calibration(model_folder, settings, denoiser, calibrated, review_below)
-    model = read_model(model_folder, settings, denoiser)
+    trained = read_model(model_folder, settings, denoiser)
+    model = ModelOnDemand.of(trained)
     how = prediction_settings(model_folder, settings, denoiser, use)
-    found = find_cases(images, model)
+    found = find_cases(images, trained)
     if on_problem == "refuse" or not found.cases:
         found.refuse_problems(images)
     if why_not:
@@ -122,7 +118,7 @@ def predict(
     yield from (LeftOut(name, "is no image of the model's kind", is_problem=False) for name in found.others)
     yield from (LeftOut(name, problem) for name, problem in found.problems.items())
     origin = origin_of(model_stamps, found.cases, output, how)
-    target = _target(ModelOnDemand.of(model), output)
+    target = _target(model, output)
     with alone_in(output):
         if continue_prediction:
             target.check_continues(how, origin)
@@ -130,7 +126,7 @@ def predict(
             target.forget(found.cases)
         forget_what_changed(model, found.cases, output, origin)
         left_out = {**left_out, **found.problems}
-        yield from predict_cases(ModelOnDemand.of(model), found.cases, output, how, True, on_problem, left_out, use)
+        yield from predict_cases(model, found.cases, output, how, True, on_problem, left_out, use)
 
 
 def stamps_of_model(folder: Path, settings: PredictionSettings, denoiser: str | None = None) -> dict[str, list[int]]:
@@ -154,9 +150,9 @@ def origin_of(
     return Origin(output / PREDICTED_FROM, described(model, how, images))
 
 
-def forget_what_changed(model: TrainedModel, cases: Mapping[str, Sequence[Path]], output: Path, origin: Origin) -> None:
+def forget_what_changed(model: ModelOnDemand, cases: Iterable[str], output: Path, origin: Origin) -> None:
     """Cases that were predicted from something else no longer count as written; the record says what comes now."""
-    _target(ModelOnDemand.of(model), output).forget(case for case in cases if not origin.is_unchanged(case))
+    _target(model, output).forget(case for case in cases if not origin.is_unchanged(case))
     origin.write()
 
 

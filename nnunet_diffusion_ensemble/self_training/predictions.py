@@ -11,7 +11,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunet_diffusion_ensemble.images.maps import read_map
 from nnunet_diffusion_ensemble.images.reading import read_segmentation
 from nnunet_diffusion_ensemble.prediction.folder import PROBABILITY, PredictionFolder, folder_name
-from nnunet_diffusion_ensemble.prediction.model import named_regions, read_descriptions
+from nnunet_diffusion_ensemble.prediction.model_folder import named_regions, read_descriptions
 from nnunet_diffusion_ensemble.self_training.image_rule import Areas, Candidate, area_shares
 from nnunet_diffusion_ensemble.self_training.pixel_rule import IGNORE, label_manager, pseudo_label
 from nnunet_diffusion_ensemble.self_training.settings import SelfTrainingSettings

@@ -12,7 +12,7 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.dataset_json import read_dataset_json
 from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case
-from nnunet_diffusion_ensemble.prediction.model import checkpoint_files, read_descriptions
+from nnunet_diffusion_ensemble.prediction.model_folder import checkpoint_files, read_descriptions
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS, read_splits
 

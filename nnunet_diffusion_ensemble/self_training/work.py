@@ -25,7 +25,7 @@ from nnunet_diffusion_ensemble.self_training.images import Cases
 from nnunet_diffusion_ensemble.self_training.teacher import Teacher
 from nnunet_diffusion_ensemble.study.few_label import FINAL, Rival, Training
 from nnunet_diffusion_ensemble.study.timed_training import TimeBudget
-from nnunet_diffusion_ensemble.system.child_processes import Screen, TrainingProgress, bar, run_command
+from nnunet_diffusion_ensemble.system.child_processes import Job, Screen, TrainingProgress, bar, run_jobs
 
 
 class Work(Protocol):
@@ -68,11 +68,11 @@ class NnunetWork:
 
     def predict(self, teacher: Teacher, cases: Cases, folder: Path) -> None:
         files = stamps_of_model(teacher.folder, teacher.settings)
-        model = read_model(teacher.folder, teacher.settings)
+        model = ModelOnDemand.of(read_model(teacher.folder, teacher.settings))
         how = prediction_settings(teacher.folder, teacher.settings)
         forget_what_changed(model, cases, folder, origin_of(files, cases, folder, how))
         start = monotonic()
-        for case in predict_cases(ModelOnDemand.of(model), cases, folder, how, with_denoising_error=False):
+        for case in predict_cases(model, cases, folder, how, with_denoising_error=False):
             assert isinstance(case, PredictedCase)  # what cannot be predicted is an error
             text = f"case {case.position}/{case.total}  {bar(case.position, case.total)}"
             self.screen.status(text, monotonic() - start)
@@ -84,8 +84,8 @@ class NnunetWork:
     def train(self, dataset: StudentDataset, fold: int, log: Path) -> None:
         training = self._training(dataset, fold)
         if not training.is_done:
-            command = training.command(self.settings.device, self.limit)
-            run_command(command, Path.cwd(), environment(), log, TrainingProgress(), self.screen)
+            job = Job(training.command(self.settings.device, self.limit), log, TrainingProgress())
+            run_jobs([job], Path.cwd(), environment(), self.screen)
 
     def student(self, dataset: StudentDataset, folds: Sequence[int]) -> Teacher:
         folder = self._training(dataset, folds[0]).model_folder

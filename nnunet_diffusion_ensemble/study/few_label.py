@@ -14,7 +14,7 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.datasets import VARIABLES, find_dataset
-from nnunet_diffusion_ensemble.prediction.model import trainer_class
+from nnunet_diffusion_ensemble.prediction.model_folder import trainer_class
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS, LabelOrders, assign_folds, check_labels
 from nnunet_diffusion_ensemble.study.timed_training import LENGTH_FILE, TimeBudget, read_length
 from nnunet_diffusion_ensemble.system.child_processes import Command

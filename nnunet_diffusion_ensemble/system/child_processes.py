@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from types import FrameType
-from typing import IO
+from typing import IO, TypeAlias
 
 from typing_extensions import Self
 
@@ -158,42 +157,6 @@ class Screen:
             self.shown, self.shown_at = text, monotonic()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _hold_back_sigterm() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-
-def _let_sigterm_through() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-
-
-def _end_worker_by_sigterm() -> None:
-    if signal.getsignal(signal.SIGTERM) is _interrupt:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _let_sigterm_through()
-
-
-# Pools end their forked workers by SIGTERM. One that comes while Python sets up the fork would be lost, and who waits
-# for the worker would wait forever; later it would leave a stack trace.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_hold_back_sigterm, after_in_parent=_let_sigterm_through, after_in_child=_end_worker_by_sigterm
-    )
-
-
-@contextmanager
-def ending_on_signals() -> Iterator[None]:
-    """SIGTERM ends us as Ctrl-C does, the command that runs and all."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 @dataclass(frozen=True)
 class Job:
     """A command to run.
@@ -214,14 +177,7 @@ class Job:
         return "  ".join(filter(None, (self.name, self.progress.status())))
 
 
-def run_command(
-    command: Command, folder: Path, environment: Mapping[str, str], log: Path, progress: Progress, screen: Screen
-) -> None:
-    """`run_at_once` of one command."""
-    run_at_once([Job(command, log, progress)], folder, environment, screen)
-
-
-def run_at_once(jobs: Sequence[Job], folder: Path, environment: Mapping[str, str], screen: Screen) -> None:
+def run_jobs(jobs: Sequence[Job], folder: Path, environment: Mapping[str, str], screen: Screen) -> None:
     """Runs commands in `folder` and waits for all; whatever ends the wait early ends them and their workers.
 
     Args:
@@ -233,7 +189,7 @@ def run_at_once(jobs: Sequence[Job], folder: Path, environment: Mapping[str, str
     Raises:
         RuntimeError: one failed, and the others were ended; the message names the log and quotes its last lines.
     """
-    start, lines = monotonic(), queue.Queue[tuple[_Running, str | None]]()
+    start, lines = monotonic(), Lines()
     with ExitStack() as stack:
         running = [stack.enter_context(_Running(job, folder, environment, lines)) for job in jobs]
         while any(one.is_at_work for one in running):
@@ -263,11 +219,11 @@ class _Running:
         job: Job,
         folder: Path,
         environment: Mapping[str, str],
-        lines: "queue.Queue[tuple[_Running, str | None]]",
+        lines: "Lines",
     ):
         self.job, self.has_closed_output, self.ended_at = job, False, float("inf")
         self.file = job.log.open("a", encoding="utf-8")
-        print(f"$ {job.command}", file=self.file, flush=True)
+        self.file.write(f"$ {job.command}\n")
         self.process = subprocess.Popen(
             job.command.argv(),
             cwd=folder,
@@ -281,7 +237,7 @@ class _Running:
         )
         threading.Thread(target=self._read_into, args=(lines,), daemon=True).start()
 
-    def _read_into(self, lines: "queue.Queue[tuple[_Running, str | None]]") -> None:
+    def _read_into(self, lines: "Lines") -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             lines.put((self, line))
@@ -315,6 +271,9 @@ class _Running:
         if not self.is_at_work and self.process.returncode:
             self.file.flush()
             raise RuntimeError(_failure(self.job.command, self.process.returncode, self.job.log))
+
+
+Lines: TypeAlias = queue.Queue[tuple[_Running, str | None]]
 
 
 def _end_with_workers(process: "subprocess.Popen[str]") -> None:

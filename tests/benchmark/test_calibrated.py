@@ -15,7 +15,7 @@ from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.calibration.file import Calibration, calibration_file, write_calibration
 from nnunet_diffusion_ensemble.calibration.predicted_dice import DicePrediction
 from nnunet_diffusion_ensemble.prediction.calibrated import settings_of_fit
-from nnunet_diffusion_ensemble.prediction.model import model_files
+from nnunet_diffusion_ensemble.prediction.model_folder import model_files
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.records import as_written, checksums
 

@@ -1,6 +1,7 @@
 """Running the demo without what its steps run: order, continuing, what the user is told, and whether it is shown."""
 
 import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def two_steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replaces the steps by `first` and `second`, which leave a file each; returns the list of those that ran."""
     ran: list[str] = []
 
-    def made(folder: Path, options: DemoOptions, device: str):
+    def made(folder: Path, options: DemoOptions, device: Callable[[], str]):
         for name in ("first", "second"):
 
             def run(name: str = name) -> None:
@@ -44,6 +45,16 @@ def test_steps_run_in_order_and_the_results_are_shown(tmp_path: Path, two_steps:
     status, shown = run(tmp_path)
     assert (status, two_steps) == (0, ["first", "second"])
     assert shown.index("Do first") < shown.index("Do second") < shown.index("the results")
+
+
+def test_steps_are_told_what_there_is_to_train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(folder: Path, options: DemoOptions, device: Callable[[], str]) -> Iterator[Step]:
+        yield Step("training", f"Train on {device()}", (), ())
+        (folder / "results.txt").touch()
+
+    monkeypatch.setattr(demo_run, "steps", made)
+    monkeypatch.setattr(demo_run, "_best_device", lambda: "cuda")
+    assert "[1/1] Train on cuda\n" in run(tmp_path)[1]
 
 
 def test_a_second_run_does_only_what_is_missing(tmp_path: Path, two_steps: list[str]) -> None:

@@ -157,7 +157,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(logger, "plot_progress_png", without_picture)
     for module in (child_processes, work):
         monkeypatch.setattr(
-            module, "run_command", lambda command, *_: in_one_process.run([command.program, *command.arguments])
+            module,
+            "run_jobs",
+            lambda jobs, *_: [in_one_process.run([job.command.program, *job.command.arguments]) for job in jobs],
         )
     return tmp_path
 

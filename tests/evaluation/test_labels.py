@@ -1,9 +1,7 @@
 """Labels and regions as masks, and what the processes that evaluate need not import."""
 
-import subprocess
-import sys
-
 import numpy as np
+from imports import imported_by
 from nnunetv2.evaluation.evaluate_predictions import region_or_label_to_mask
 
 from nnunet_diffusion_ensemble.evaluation.labels import evaluated_labels
@@ -24,9 +22,6 @@ def test_a_region_is_where_nnunet_sees_it() -> None:
 
 
 def test_processes_that_evaluate_and_the_report_need_no_torch() -> None:
-    code = (
-        "import sys, nnunet_diffusion_ensemble.evaluation.cases, nnunet_diffusion_ensemble.benchmark.domains,"
-        " nnunet_diffusion_ensemble.report.write; print('torch' in sys.modules)"
-    )
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed.strip() == "False"
+    package = "nnunet_diffusion_ensemble"
+    code = f"import {package}.evaluation.cases, {package}.benchmark.domains, {package}.report.write"
+    assert imported_by(code, ["torch", "numpy"]) == {"numpy"}

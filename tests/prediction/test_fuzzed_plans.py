@@ -11,7 +11,8 @@ from fuzzing import change_somewhere, damaged, is_read
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.planning.plan import read_plans
-from nnunet_diffusion_ensemble.prediction.model import check_model, read_model
+from nnunet_diffusion_ensemble.prediction.model import read_model
+from nnunet_diffusion_ensemble.prediction.model_folder import check_model
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
 SETTINGS = PredictionSettings(folds=(0,), device="cpu")

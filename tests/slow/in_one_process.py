@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from importlib.metadata import entry_points
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -38,6 +39,7 @@ def stay_small(replace: Callable[[Any, str, Any], None] = setattr) -> None:
     A worker that it spawns imports all again, and one that was forked from a process with threads may wait forever.
     """
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+    from nnunetv2.training.dataloading import data_loader
     from nnunetv2.utilities import utils
 
     from nnunet_diffusion_ensemble.data import fingerprint
@@ -50,6 +52,7 @@ def stay_small(replace: Callable[[Any, str, Any], None] = setattr) -> None:
 
     replace(DatasetFingerprintExtractor, "__init__", initialise_small)
     replace(fingerprint, "NUM_SAMPLES", NUM_SAMPLES)
+    replace(data_loader, "threadpool_limits", lambda **_: nullcontext())  # looks through all libraries, at each batch
     replace(multiprocessing, "cpu_count", lambda: 1)
     replace(multiprocessing, "get_context", lambda method=None: WithThreads(contexts(method)))
     replace(utils, "Pool", ThreadPool)

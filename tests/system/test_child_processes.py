@@ -2,10 +2,8 @@
 
 import io
 import os
-import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,18 +19,21 @@ from nnunet_diffusion_ensemble.system.child_processes import (
     TrainingProgress,
     bar,
     clock,
-    run_at_once,
-    run_command,
+    run_jobs,
 )
 
 MODULE = """
 import os, sys, time
-def main():
+def say():
     print("arguments", sys.argv, "in", os.getcwd(), "with", os.environ["MARK"])
     return 3 if "fail" in sys.argv else 0
 def wait():
     open("started", "w").write(str(os.getpid()))
     time.sleep(60)
+def fail_late():
+    while not os.path.exists("started"):
+        time.sleep(0.01)
+    return 3
 def meet():
     own, other = sys.argv[1:]
     open(own, "w").close()
@@ -43,20 +44,30 @@ def meet():
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`run("program", "argument")` with a module of our own behind the programs `say` and `wait`."""
+def run_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`run_all(jobs)` with a module of our own behind the programs; returns what was shown."""
     (tmp_path / "made_module.py").write_text(MODULE)
-    for program, function in (("say", "main"), ("wait", "wait"), ("meet", "meet")):
-        monkeypatch.setitem(ENTRY_POINTS, program, ("made_module", function))
+    for name in ("say", "wait", "meet", "fail_late"):
+        monkeypatch.setitem(ENTRY_POINTS, name, ("made_module", name))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "MARK": "mark"}
 
-    def run_it(program: str, *arguments: str, progress: Progress | None = None) -> str:
-        log = tmp_path / "log.txt"
-        command = Command(program, arguments)
-        run_command(command, tmp_path, environment, log, progress or Progress(), Screen(io.StringIO()))
-        return log.read_text()
+    def run_them(*jobs: Job) -> str:
+        stream = io.StringIO()
+        run_jobs(jobs, tmp_path, environment, Screen(stream))
+        return stream.getvalue()
 
-    run_it.at_once = lambda jobs, screen: run_at_once(jobs, tmp_path, environment, screen)
+    return run_them
+
+
+@pytest.fixture
+def run(run_all: Callable[..., str], tmp_path: Path) -> Callable[..., str]:
+    """`run("program", "argument")` returns the log."""
+
+    def run_it(program: str, *arguments: str, progress: Progress | None = None) -> str:
+        job = Job(Command(program, arguments), tmp_path / "log.txt", progress or Progress())
+        run_all(job)
+        return job.log.read_text()
+
     return run_it
 
 
@@ -83,7 +94,7 @@ def test_a_failure_names_status_and_log_and_quotes_the_last_lines(run) -> None:
 
 
 def test_commands_run_at_once_with_a_log_each_and_their_status_in_turn(
-    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_all: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_processes, "SECONDS_OF_A_STATUS", 1e-6)
     monkeypatch.setattr(child_processes, "SECONDS_BETWEEN_LINES", -1)
@@ -92,21 +103,16 @@ def test_commands_run_at_once_with_a_log_each_and_their_status_in_turn(
         Job(Command("meet", (own, other)), tmp_path / f"{own}.txt", Progress(), f"job {own}")
         for own, other in (("a", "b"), ("b", "a"))
     ]
-    stream = io.StringIO()
-    run.at_once(jobs, Screen(stream))
+    shown = run_all(*jobs)
     assert [job.log.read_text().splitlines()[-1] for job in jobs] == ["a met b", "b met a"]
-    assert "job a" in stream.getvalue() and "job b" in stream.getvalue()
+    assert "job a" in shown and "job b" in shown
 
 
-def test_a_failure_ends_the_command_that_runs_beside(run, tmp_path: Path) -> None:
-    jobs = [
-        Job(Command("wait", ()), tmp_path / "wait.txt", Progress()),
-        Job(Command("say", ("fail",)), tmp_path / "say.txt", Progress()),
-    ]
-    with pytest.raises(RuntimeError, match="`say fail` ended with exit status 3"):
-        run.at_once(jobs, Screen(io.StringIO()))
-    if (tmp_path / "started").exists():
-        assert has_ended(int((tmp_path / "started").read_text()))
+def test_a_failure_ends_the_command_that_runs_beside(run_all: Callable[..., str], tmp_path: Path) -> None:
+    jobs = [Job(Command(name, ()), tmp_path / f"{name}.txt", Progress()) for name in ("wait", "fail_late")]
+    with pytest.raises(RuntimeError, match="`fail_late` ended with exit status 3"):
+        run_all(*jobs)
+    assert has_ended(int((tmp_path / "started").read_text()))
 
 
 def test_an_interruption_ends_the_command(run, tmp_path: Path) -> None:
@@ -119,30 +125,6 @@ def test_an_interruption_ends_the_command(run, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run("wait", progress=Impatient())
     assert has_ended(int((tmp_path / "started").read_text()))
-
-
-TERMINATED_WORKERS = """
-import multiprocessing, time
-from nnunet_diffusion_ensemble.system.child_processes import ending_on_signals
-with ending_on_signals():
-    workers = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)) for _ in range(30)]
-    for worker in workers:  # some while they are being set up, some later
-        worker.start()
-        worker.terminate()
-    workers.append(multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)))
-    workers[-1].start()
-    time.sleep(0.2)
-    workers[-1].terminate()
-    for worker in workers:
-        worker.join(30)
-    print({worker.exitcode for worker in workers})
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_forked_workers_that_are_terminated_end_at_once_and_without_a_stack_trace() -> None:
-    ended = subprocess.run([sys.executable, "-c", TERMINATED_WORKERS], capture_output=True, text=True, check=True)
-    assert (ended.stdout.strip(), ended.stderr) == (f"{{{-signal.SIGTERM}}}", "")
 
 
 def test_training_progress_reads_nnunets_log() -> None:
