@@ -111,6 +111,19 @@ def test_a_dry_run_says_what_there_is_to_do_and_predicts_nothing(
 # ---- what is done again
 
 
+def test_a_model_that_cannot_predict_is_told_before_anything_is_predicted(
+    make_benchmark: Callable, counted: dict[str, list]
+) -> None:
+    spec = make_benchmark({0: (0,), 1: (1,)})
+    checkpoint = spec.models[0].folder / "fold_1" / "checkpoint_final.pth"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"TEDM: seed 1: .*checkpoint_final\.pth.*truncated"):
+        run_benchmark(spec)
+    assert counted["cases"] == []
+    results = read_results(run_benchmark(spec.model_copy(update={"on_problem": "skip"})).folder)
+    assert set(results.results["seed"]) == {0} and len(results.problems) == 1
+
+
 def test_a_model_whose_predictions_are_all_there_is_neither_read_nor_asked_for_its_trainer(
     make_benchmark: Callable, counted: dict[str, list], monkeypatch: pytest.MonkeyPatch
 ) -> None:

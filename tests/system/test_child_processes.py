@@ -23,13 +23,15 @@ from nnunet_diffusion_ensemble.system.child_processes import (
 )
 
 MODULE = """
-import os, sys, time
+import os, subprocess, sys, time
 def say():
     print("arguments", sys.argv, "in", os.getcwd(), "with", os.environ["MARK"])
     return 3 if "fail" in sys.argv else 0
 def wait():
     open("started", "w").write(str(os.getpid()))
     time.sleep(60)
+def leave():
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 def fail_late():
     while not os.path.exists("started"):
         time.sleep(0.01)
@@ -47,7 +49,7 @@ def meet():
 def run_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """`run_all(jobs)` with a module of our own behind the programs; returns what was shown."""
     (tmp_path / "made_module.py").write_text(MODULE)
-    for name in ("say", "wait", "meet", "fail_late"):
+    for name in ("say", "wait", "meet", "fail_late", "leave"):
         monkeypatch.setitem(ENTRY_POINTS, name, ("made_module", name))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "MARK": "mark"}
 
@@ -91,6 +93,13 @@ def test_output_goes_to_the_log_after_the_command(run, tmp_path: Path) -> None:
 def test_a_failure_names_status_and_log_and_quotes_the_last_lines(run) -> None:
     with pytest.raises(RuntimeError, match=r"`say fail` ended with exit status 3(.|\n)*log\.txt(.|\n)*  \| arguments"):
         run("say", "fail")
+
+
+def test_nobody_waits_for_a_worker_that_outlives_its_command(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_processes, "SECONDS_TO_CLOSE_OUTPUT", 0.1)
+    start = time.monotonic()
+    run("leave")
+    assert time.monotonic() - start < 30  # the worker, which holds the output open, takes 60
 
 
 def test_commands_run_at_once_with_a_log_each_and_their_status_in_turn(
