@@ -9,7 +9,7 @@ import pytest
 from nnunet_diffusion_ensemble.demo import run as demo_run
 from nnunet_diffusion_ensemble.demo.run import run_demo
 from nnunet_diffusion_ensemble.demo.steps import QUICK, REPORT, DemoOptions, Step
-from nnunet_diffusion_ensemble.system.child_processes import Screen
+from nnunet_diffusion_ensemble.system.child_processes import Command, Screen
 
 
 @pytest.fixture
@@ -55,6 +55,29 @@ def test_steps_are_told_what_there_is_to_train_on(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(demo_run, "steps", made)
     monkeypatch.setattr(demo_run, "_best_device", lambda: "cuda")
     assert "[1/1] Train on cuda\n" in run(tmp_path)[1]
+
+
+def test_commands_run_one_after_the_other_or_at_once_with_a_log_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(folder: Path, options: DemoOptions, device: Callable[[], str]) -> Iterator[Step]:
+        commands = (Command("first", ()), Command("second", ()))
+        yield Step("data", "", commands, ())
+        yield Step("training", "", commands, (), at_once=("ours", "stock"))
+        (folder / "results.txt").touch()
+
+    ran: list[list[tuple[str, str]]] = []
+    monkeypatch.setattr(demo_run, "steps", made)
+    monkeypatch.setattr(demo_run, "_best_device", lambda: "cpu")
+    monkeypatch.setattr(
+        demo_run, "run_jobs", lambda jobs, *_: ran.append([(job.command.program, job.log.name) for job in jobs])
+    )
+    run(tmp_path)
+    assert ran == [
+        [("first", "data.txt")],
+        [("second", "data.txt")],
+        [("first", "training_ours.txt"), ("second", "training_stock.txt")],
+    ]
 
 
 def test_a_second_run_does_only_what_is_missing(tmp_path: Path, two_steps: list[str]) -> None:
