@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,6 @@ class Pair:
 def _table(file: Path, columns: Iterable[str]) -> Iterator[Callable[[Iterable[Row]], None]]:
     """A CSV file that is there when the block ends, and what writes rows to it."""
     with whole_file(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
-        writer.writeheader()
-        yield writer.writerows
+        writer, names = csv.writer(stream, lineterminator="\n"), list(columns)
+        writer.writerow(names)
+        yield lambda rows: writer.writerows(map(itemgetter(*names), rows))

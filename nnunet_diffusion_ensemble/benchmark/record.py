@@ -65,7 +65,7 @@ class BenchmarkRecord:
         """Writes it, unless it stands there."""
         content = as_written({"schema_version": self.schema_version, **asdict(self)})
         if content != read_record(folder / RECORD):
-            write_record(folder / RECORD, content)
+            write_record(folder / RECORD, content, indent=1)
 
     @property
     def finished(self) -> str:

@@ -7,7 +7,9 @@ import contextlib
 import io
 import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,11 @@ from nnunet_diffusion_ensemble.images.containers import PROBLEMS
 from nnunet_diffusion_ensemble.images.geometry import LARGEST_MM, Geometry, difference, numbers_in_words
 from nnunet_diffusion_ensemble.images.nifti import NOT_FINITE, nifti_problem
 from nnunet_diffusion_ensemble.system.messages import in_one_line
+
+# imageio asks for it at every image, and what is not there Python looks for in every folder each time, which takes as
+# long as to read a small image.
+if find_spec("pillow_heif") is None:
+    sys.modules["pillow_heif"] = None  # type: ignore[assignment]
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 MOST_EXAMPLES = 5

@@ -52,9 +52,10 @@ def read_record(file: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def write_record(file: Path, record: Mapping[str, Any]) -> None:
+def write_record(file: Path, record: Mapping[str, Any], indent: int | None = None) -> None:
+    """Writes it; on one line, which takes a fraction of the time, unless somebody shall read it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(record, indent=1))
+    write_text(file, json.dumps(record, indent=indent))
 
 
 def as_written(record: Mapping[str, Any]) -> dict[str, Any]:
