@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
         (tmp_path / variable).mkdir()
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
-    monkeypatch.setattr(
-        fingerprint, "in_processes", lambda function, cases, num: (function(*case) for case in cases.items())
-    )
+    monkeypatch.setattr(fingerprint, "as_they_come", lambda function, cases, num: starmap(function, cases))
     monkeypatch.setattr(fingerprint, "NUM_SAMPLES", 10_000)
     folder = tmp_path / "raw" / NAME
     folder.mkdir()
@@ -72,8 +71,14 @@ def test_labels_that_no_image_has_are_not_in_the_planned_data_set(labels: dict, 
 def test_the_fingerprint_is_made_once_and_anew_for_other_images(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(raw, IMAGES, channel_names={"0": "MRI"})
     runs: list[int] = []
-    extract: Callable = fingerprint.in_processes
-    monkeypatch.setattr(fingerprint, "in_processes", lambda *a: runs.append(len(a[1])) or extract(*a))
+    extract: Callable = fingerprint.as_they_come
+
+    def counted(function: Callable, cases: Iterator, num: int) -> Iterator:
+        listed = [*cases]
+        runs.append(len(listed))
+        return extract(function, listed, num)
+
+    monkeypatch.setattr(fingerprint, "as_they_come", counted)
     for _ in range(2):
         assert plan("--unlabelled") == 0
     assert runs == [3]
