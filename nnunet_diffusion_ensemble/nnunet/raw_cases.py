@@ -60,7 +60,10 @@ def is_spacing_file(path: Path, file_ending: str) -> bool:
     return path.suffix == ".json" and file_ending in (".tif", ".tiff")
 
 
-def naming_problem(case: str, images: list[Path], allowed_counts: Collection[int], file_ending: str) -> str | None:
+def naming_problem(
+    case: str, images: list[Path], allowed_counts: Collection[int], file_ending: str, model: str = "labelled cases"
+) -> str | None:
+    """What is wrong with the names of a case's files, if anything; `model` are those that have an allowed count."""
     channels = [path.name.removesuffix(file_ending)[-4:] for path in images]
     found = ", ".join(path.name for path in images)
     if case.endswith("_seg"):
@@ -69,7 +72,7 @@ def naming_problem(case: str, images: list[Path], allowed_counts: Collection[int
         return f"{found}: the channels of a case are numbered from _0000 without gaps"
     if len(channels) not in allowed_counts:
         expected = " or ".join(map(str, sorted(allowed_counts)))
-        return f"{found}: case {case} has {len(channels)} channel file(s), expected {expected} as for labelled cases"
+        return f"{found}: case {case} has {len(channels)} channel file(s), expected {expected} as for {model}"
     return None
 
 
