@@ -43,6 +43,10 @@ class UnlabelledDataset(nnUNetBaseDataset):
         self._files = [str(shard.file) for shard in shards]
         self._numbers, self._extents = numbers[order], extents[order]
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        blosc2.set_nthreads(1)  # of a worker's process, as nnU-Net's data set does where it is made
+
     def __contains__(self, identifier: str) -> bool:
         return self._row(identifier) is not None
 
