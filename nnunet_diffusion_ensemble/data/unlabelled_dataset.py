@@ -65,8 +65,17 @@ class UnlabelledDataset(nnUNetBaseDataset):
         number = self._numbers[row]
         if number == LOOSE:
             return self._loose.load_case(identifier)
-        mask, image, properties = _read_members(self._files[number], self._extents[row].tolist())
-        return image, mask, None, properties
+        file, extents = self._files[number], self._extents[row].tolist()
+        assert len(extents) == len(CASE_FILE_ENDINGS)  # members lie one after the other, in this order
+        start, end = extents[0][0], sum(extents[-1])
+        if end - start <= READ_WHOLE_BYTES:
+            members = _read(file, extents)
+            mask, image = map(blosc2.ndarray_from_cframe, members[:2])
+        else:
+            members = _read(file, extents[-1:])
+            options = {"mode": "r", "dparams": {"nthreads": 1}, **self._loose.mmap_kwargs}  # nnU-Net's
+            mask, image = (blosc2.open(file, offset=offset, **options) for offset, _ in extents[:2])
+        return image, mask, None, pickle.loads(members[-1])
 
     @staticmethod
     def get_identifiers(folder: str) -> list[str]:
@@ -81,18 +90,10 @@ def _names(shards: list) -> list[np.ndarray]:
     return [shard.names for shard in shards]
 
 
-def _read_members(file: str, extents: list[list[int]]) -> tuple[Any, Any, dict]:
-    """Mask, image and properties, which lie one after the other in the order of `CASE_FILE_ENDINGS`."""
-    assert len(extents) == len(CASE_FILE_ENDINGS)
+def _read(file: str, extents: list[list[int]]) -> list[bytes]:
+    """Members that lie one after the other, read at once."""
     start, end = extents[0][0], sum(extents[-1])
     with Path(file).open("rb") as stream:
-        if end - start <= READ_WHOLE_BYTES:
-            stream.seek(start)
-            content = stream.read(end - start)
-            mask, image, properties = (content[offset - start : offset - start + size] for offset, size in extents)
-            return blosc2.ndarray_from_cframe(mask), blosc2.ndarray_from_cframe(image), pickle.loads(properties)
-        offset, size = extents[-1]
-        stream.seek(offset)
-        properties = pickle.loads(stream.read(size))
-    mask, image = (blosc2.open(file, mode="r", offset=offset, dparams={"nthreads": 1}) for offset, _ in extents[:2])
-    return mask, image, properties
+        stream.seek(start)
+        content = stream.read(end - start)
+    return [content[offset - start : offset - start + size] for offset, size in extents]

@@ -84,11 +84,11 @@ def find_unlabelled_cases(
     folder, ending = Path(raw_dataset_folder) / UNLABELLED_IMAGES, dataset_json["file_ending"]
     loose, others = group_by_case(folder, ending)
     counts = allowed_counts(Path(raw_dataset_folder), dataset_json)
-    found = [path for path in others if path.name.endswith(SHARD_ENDING) and path.is_file()]
+    found = {path for path in others if path.name.endswith(SHARD_ENDING) and path.is_file()}
     problems = [problem for path in others if path not in found and (problem := other_file_problem(path, ending))]
     problems += [problem for case, images in loose.items() if (problem := naming_problem(case, images, counts, ending))]
     shards: dict[Path, np.ndarray] = {}
-    for shard in found:
+    for shard in sorted(found):
         if (names := known_names(shard)) is None:
             names, faults = _look_into(shard, tuple(stamp(shard)), ending, counts)
             problems += faults
