@@ -17,7 +17,7 @@ from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "gpu"
 SIZE, NAMES = 32, [f"P{i}" for i in range(6)]
-MEASURED = ("data", "speed", "compiled", "memory", "pretrain", "export")
+MEASURED = ("data", "speed", "compiled", "memory", "pretrain", "export", "study")
 
 
 def load(name: str) -> ModuleType:
@@ -165,8 +165,13 @@ def test_every_step_runs_and_the_denoiser_comes_back(packed: Path, tmp_path: Pat
     assert found["pretraining"][0]["iterations"] == 2
     weights = torch.load(output / f"denoiser-{SIZE}.pth", weights_only=False)["network_weights"]
     assert weights["denoiser.trained_iterations"] == 2
+    assert [(row["model"], row["labelled_cases"]) for row in found["study"]] == [
+        ("DiffusionEnsembleTrainer", 1),
+        ("ScratchTrainer", 1),
+    ]
+    assert all(0 <= row[hospital] <= 1 for row in found["study"] for hospital in ("Montgomery", "Shenzhen"))
     written = {file.name for file in output.iterdir()}
     assert written == {
         *("results.json", "results.md", "log.txt", "training_log.txt"),
-        *("progress.png", "samples.png", f"denoiser-{SIZE}.pth"),
+        *("progress.png", "samples.png", f"denoiser-{SIZE}.pth", f"study_{SIZE}_n1.csv"),
     }

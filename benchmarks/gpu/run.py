@@ -5,7 +5,8 @@
 install: the packed wheels and this repository, into WORK/site. data: the packed X-rays, planned and preprocessed.
 tests: pytest -m gpu. speed, compiled: iterations a second of pretraining, head training and prediction beside stock
 nnU-Net, without and with torch.compile. memory: the planner's memory target beside what is used. pretrain: a denoiser,
-in the time that is left. export: its weights, samples and curves. WORK is kept between runs, OUTPUT gets small files.
+in the time that is left. export: its weights, samples and curves. study (only if named): trainers side by side on few
+labels, in the time that is left. WORK is kept between runs, OUTPUT gets small files.
 
 Each step is a process of its own with a limit in seconds: one that fails or is too slow does not lose the others.
 """
@@ -51,7 +52,9 @@ STEPS = {
     "memory": Step("memory.py", 60),
     "pretrain": Step("pretrain.py", None),
     "export": Step("export.py", 40),
+    "study": Step("study.py", None),
 }
+DEFAULT_STEPS = tuple(name for name in STEPS if name != "study")  # which takes the time of the pretraining
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder for packages, data and models")
     parser.add_argument("--minutes", type=float, default=9, help="after which all is done or ended")
-    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(DEFAULT_STEPS))
     parser.add_argument("--size", type=int, default=128, help="of the X-rays, in pixels")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--wheels", type=Path, default=REPOSITORY / ".gpu" / "wheels")

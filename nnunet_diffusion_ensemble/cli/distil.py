@@ -23,6 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="name of the data set of labelled and unlabelled images (the teacher's)")
     parser.add_argument("--true-share", type=float, help="of truly labelled images in a batch, on average (0.5)")
     parser.add_argument("--timestep", type=int, help="of the teacher's denoiser in the student's first weights (50)")
+    parser.add_argument(
+        "--teacher-timesteps",
+        type=int,
+        nargs="+",
+        metavar="TIMESTEP",
+        help="at which the teacher reads its denoiser: fewer are faster (all of its plans)",
+    )
     cli_train.add_length(parser)
 
 
@@ -64,8 +71,9 @@ def _training(args: argparse.Namespace) -> "Training":
     check_model(teacher.folder, how)
     _, configuration = teacher.trainer_and_configuration()
     who: dict[str, Any] = {"teacher": str(teacher.folder), "folds": how.folds, "checkpoint_name": how.checkpoint_name}
-    optional = {"true_share": args.true_share, "timestep": args.timestep}
-    settings = DistillationSettings(**who, **{name: value for name, value in optional.items() if value is not None})
+    names = ("true_share", "timestep", "teacher_timesteps")
+    optional = {name: value for name in names if (value := getattr(args, name)) is not None}
+    settings = DistillationSettings(**who, **optional)
     dataset = args.dataset or labelled_dataset(teacher.folder)
     plans = write_plans(settings, configuration, dataset)
     return Training(Rival(TRAINER, TRAINER, plans), configuration, dataset, num_labels=0, seed=0, fold=args.fold)

@@ -18,6 +18,7 @@ PLANNING_OPTIONS = {
     "--batch-size": "batch_size",
     "--gpu-memory-target": "gpu_memory_target_gb",
     "--target-spacing": "target_spacing",
+    "--image-size": "image_size",
 }
 METHOD_OPTIONS = {
     "--timesteps": "ensemble.timesteps",

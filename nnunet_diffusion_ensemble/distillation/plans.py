@@ -9,6 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_diffusion_ensemble.distillation.settings import KEY, DistillationSettings
 from nnunet_diffusion_ensemble.method import PLANS_KEY
+from nnunet_diffusion_ensemble.prediction.chosen_timesteps import averaging_over
 from nnunet_diffusion_ensemble.prediction.model_folder import read_descriptions
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.json_files import read_object
@@ -42,12 +43,15 @@ def write_plans(settings: DistillationSettings, configuration: str, dataset: str
 
     Raises:
         FileNotFoundError: the data set is not preprocessed with the teacher's plans.
-        ValueError: the teacher's plans do not go with it, or with nnU-Net's own networks.
+        ValueError: the teacher's plans do not go with it, or with nnU-Net's own networks, or have no
+            such timesteps.
     """
     manager, _ = read_descriptions(Path(settings.teacher))
     plans: dict[str, Any] = manager.plans
     resolved = manager.get_configuration(configuration).configuration
     _check_plans(resolved, manager.plans_name)
+    if settings.teacher_timesteps:
+        averaging_over(settings.teacher_timesteps, manager, configuration, Path(settings.teacher).name)
     _check_dataset(manager, configuration, dataset)
     name = f"{manager.plans_name}{SUFFIX}"
     own = {**resolved, KEY: settings.to_json()}

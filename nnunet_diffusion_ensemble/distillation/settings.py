@@ -24,6 +24,9 @@ class DistillationSettings(Settings):
     timestep: Annotated[int, Field(ge=0, lt=1000)] = Field(
         50, description="at which the teacher's denoiser becomes the student's first weights, on the way of 1000"
     )
+    teacher_timesteps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = Field(
+        None, description="at which the teacher reads its denoiser; null: those of its plans"
+    )
 
     @classmethod
     def from_plans(cls, configuration: Mapping[str, Any]) -> "DistillationSettings":

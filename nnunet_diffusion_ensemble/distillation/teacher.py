@@ -1,5 +1,6 @@
 """The frozen teacher: what an ensemble makes of patches, without gradients."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from nnunet_diffusion_ensemble.distillation.settings import DistillationSettings
 from nnunet_diffusion_ensemble.method.timesteps import timesteps_on_the_way
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
+from nnunet_diffusion_ensemble.prediction.chosen_timesteps import averaging_over
 from nnunet_diffusion_ensemble.prediction.model_folder import checkpoint_files, read_descriptions, trainer_class
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 
@@ -62,20 +64,27 @@ def read_teacher(settings: DistillationSettings) -> FrozenTeacher:
 
     Raises:
         FileNotFoundError: it is not there any more.
-        ValueError: a checkpoint is damaged.
+        ValueError: a checkpoint is damaged, or timesteps are named that its model has not.
     """
     folder = Path(settings.teacher)
     plans, dataset_json = read_descriptions(folder)
     how = PredictionSettings(folds=settings.folds, checkpoint_name=settings.checkpoint_name, device="cpu")
-    networks = [_network(file, plans, dataset_json) for file in checkpoint_files(folder, how)]
+    networks = [
+        _network(file, plans, dataset_json, settings.teacher_timesteps) for file in checkpoint_files(folder, how)
+    ]
     return FrozenTeacher(networks, plans.get_label_manager(dataset_json).has_regions)
 
 
-def _network(file: Path, plans: PlansManager, dataset_json: dict[str, Any]) -> nn.Module:
+def _network(
+    file: Path, plans: PlansManager, dataset_json: dict[str, Any], timesteps: Sequence[int] | None
+) -> nn.Module:
     checkpoint = read_checkpoint(file, trusted=True)
-    configuration = plans.get_configuration(checkpoint["init_args"]["configuration"])
+    name, trainer = checkpoint["init_args"]["configuration"], checkpoint["trainer_name"]
+    if timesteps:
+        plans = averaging_over(timesteps, plans, name, trainer)
+    configuration = plans.get_configuration(name)
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
-    network = trainer_class(checkpoint["trainer_name"]).build_network_architecture(
+    network = trainer_class(trainer).build_network_architecture(
         plans, configuration, number_of_channels(dataset_json), heads, False
     )
     network.load_state_dict(checkpoint["network_weights"])

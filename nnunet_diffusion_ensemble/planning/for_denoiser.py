@@ -83,6 +83,7 @@ class DenoiserPlanner(SingleConfigurationPlanner):
         super().__init__(*args, dimension=len(denoiser.patch_size), **kwargs)
         self.denoiser, self.copies = denoiser, copies
         self.both_in_mm = self._both_in_mm()
+        self.spacing = self._spacing()
         self.own_normalisation = super().determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         self.channels = number_of_channels(self.dataset_json)
         self._check_normalisation()
@@ -100,13 +101,21 @@ class DenoiserPlanner(SingleConfigurationPlanner):
 
     # ---- what the denoiser decides
 
-    def determine_fullres_target_spacing(self) -> np.ndarray:
-        """The denoiser's spacing, in the order of the images' own axes; between slices of 2D ones the data set's."""
+    def _spacing(self) -> np.ndarray:
+        if not self.both_in_mm:
+            seen_size = self.denoiser.configuration["median_image_size_in_voxels"]
+            return self.spacing_for(seen_size, bool(np.all(np.less_equal(seen_size, self.denoiser.patch_size))))
+        if self.options.image_size is not None:
+            raise ValueError("The denoiser's spacing in mm decides the size of images. Leave --image-size out.")
         spacing = self.own_spacing.copy()
-        if self.both_in_mm:
-            axes = self.denoiser.plans["transpose_forward"][-len(self.denoiser.patch_size) :]
-            spacing[axes] = self.denoiser.configuration["spacing"]
+        axes = self.denoiser.plans["transpose_forward"][-len(self.denoiser.patch_size) :]
+        spacing[axes] = self.denoiser.configuration["spacing"]
         return spacing
+
+    def determine_fullres_target_spacing(self) -> np.ndarray:
+        """In the order of the images' own axes: the denoiser's in mm, where there are mm; else as its images were
+        whole. Between slices of 2D ones the data set's."""
+        return self.spacing
 
     def determine_transpose(self) -> tuple[list[int], list[int]]:
         if not self.both_in_mm:
@@ -141,8 +150,6 @@ class DenoiserPlanner(SingleConfigurationPlanner):
         if len(plan["patch_size"]) != len(patch_size):
             return  # of a configuration that `save_plans` leaves out
         plan["patch_size"] = list(patch_size)
-        if not self.both_in_mm:
-            self.warn_of_another_scale(plan, self.denoiser.configuration["median_image_size_in_voxels"])
         plan["architecture"] = deepcopy(dict(self.denoiser.architecture))
         covering_batch = round(approximate_n_voxels_dataset * self.max_dataset_covered / np.prod(patch_size))
         plan["batch_size"] = max(min(self.images_in_memory(plan), covering_batch), self.UNet_min_batch_size)
@@ -169,7 +176,8 @@ class DenoiserPlanner(SingleConfigurationPlanner):
     def _is_preprocessed_as_by_nnunet(self) -> bool:
         normalisation = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         return (
-            np.allclose(self.determine_fullres_target_spacing(), self.own_spacing)
+            self.options.image_size is None
+            and np.allclose(self.spacing, self.own_spacing)
             and normalisation == self.own_normalisation
             and "CTNormalization" not in normalisation[0]
             and self.determine_transpose()[0] == [int(axis) for axis in self.own_transpose()]

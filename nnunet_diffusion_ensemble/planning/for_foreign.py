@@ -1,7 +1,7 @@
 """Plans for a labelled data set that is to use a denoiser of another library."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,17 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
     def __init__(self, *args: Any, foreign: ForeignDenoiser, **kwargs: Any) -> None:
         super().__init__(*args, dimension=foreign.dimension, **kwargs)
         self.foreign = foreign
+        has_scale = foreign.native_size is None or self.images_have_mm
+        self.spacing = self.own_spacing if has_scale else self.spacing_for(cast(Sequence[int], foreign.native_size))
+
+    def determine_fullres_target_spacing(self) -> np.ndarray:
+        return self.spacing
+
+    def generate_data_identifier(self, configuration_name: str) -> str:
+        """nnU-Net's own preprocessed data is shared unless images are resampled."""
+        if np.allclose(self.spacing, self.own_spacing):
+            return super().generate_data_identifier(configuration_name)
+        return f"{self.plans_identifier}_{configuration_name}"
 
     def shape_to_cover(self, median_shape: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
         if len(median_shape) != self.foreign.dimension:
@@ -35,8 +46,6 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
         strides = np.prod(plan["architecture"]["arch_kwargs"]["strides"], axis=0)
         divisors = np.lcm(strides, self.foreign.divisors)  # stock trainers use the same plans
         plan["patch_size"] = (-(-np.array(plan["patch_size"]) // divisors) * divisors).tolist()
-        if self.foreign.native_size is not None and not self.images_have_mm:
-            self.warn_of_another_scale(plan, self.foreign.native_size)
 
     def denoiser_settings(self, normalization_schemes: list[str]) -> DenoiserSettings:
         return self._adapted(normalization_schemes).settings

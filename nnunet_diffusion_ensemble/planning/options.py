@@ -22,6 +22,11 @@ class PlanningOptions(Settings):
     target_spacing: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] | None = Field(
         None, description="of 3d_fullres in mm, as nnU-Net's -overwrite_target_spacing"
     )
+    image_size: Count | None = Field(
+        None,
+        description="2D images are resampled so that the longer side of the median image has so many pixels; masks are "
+        "predicted at the images' own size (own size; with a denoiser of whole images, that of its images)",
+    )
     method: dict[str, Any] = Field(
         default_factory=dict,
         description="settings of the method by dotted path, e.g. `{'ensemble.timesteps': (1, 50)}`",

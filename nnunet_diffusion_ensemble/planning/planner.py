@@ -11,6 +11,7 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
     ResEncUNetPlanner,
 )
 from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_diffusion_ensemble.data.fingerprint import MARK as FINGERPRINT_MARK
@@ -92,9 +93,29 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         with torch.device("meta"):  # the estimate looks at sizes alone, and drawing weights takes most of the time
             return ResEncUNetPlanner.static_estimate_VRAM_usage(patch_size, *args)
 
+    def determine_fullres_target_spacing(self) -> np.ndarray:
+        """nnU-Net's, or for `image_size` a coarser or finer one in the plane, to which nnU-Net resamples, and back."""
+        spacing = np.array(super().determine_fullres_target_spacing(), dtype=float)
+        if self.options.image_size is None:
+            return spacing
+        shape = self.median_shape(spacing)
+        in_plane = np.arange(3) != int(np.argmax(spacing))
+        if np.any(shape[~in_plane] != 1):
+            raise ValueError(
+                f"image_size is for 2D images, but those of {self.dataset_name} have {shape[~in_plane][0]:.0f} slices. "
+                "Use target_spacing."
+            )
+        spacing[in_plane] *= shape[in_plane].max() / self.options.image_size
+        return spacing
+
+    def median_shape(self, spacing: np.ndarray) -> np.ndarray:
+        """Voxels of the median image at a spacing, (3,), in the order of the images' own axes."""
+        found = zip(self.dataset_fingerprint["shapes_after_crop"], self.dataset_fingerprint["spacings"], strict=True)
+        return np.median([compute_new_shape(shape, original, spacing) for shape, original in found], axis=0)
+
     def generate_data_identifier(self, configuration_name: str) -> str:
         """nnU-Net's own preprocessed data is shared unless the spacing differs from it."""
-        if self.overwrite_target_spacing is None:
+        if self.overwrite_target_spacing is None and self.options.image_size is None:
             return super().generate_data_identifier(configuration_name)
         return f"{self.plans_identifier}_{configuration_name}"
 

@@ -48,16 +48,35 @@ class SingleConfigurationPlanner(DiffusionEnsemblePlanner):
         first = int(np.argmax(self.own_spacing))
         return [first, *(axis for axis in range(3) if axis != first)]
 
-    def warn_of_another_scale(self, plan: dict, seen_size: Sequence[float]) -> None:
-        """Images without a size in mm show their objects at another scale if they are much larger or smaller."""
-        ours = np.array(plan["median_image_size_in_voxels"], dtype=float)
-        if np.abs(np.log(ours / seen_size)).max() > np.log(OTHER_SCALE):
-            sizes = [" x ".join(f"{n:.0f}" for n in size) for size in (seen_size, ours)]
+    def spacing_for(self, seen_size: Sequence[float], saw_whole: bool = True) -> np.ndarray:
+        """The spacing at which images without a size in mm show their objects as large as the denoiser's did.
+
+        On the supposition that whole images show the same field of view, it is the one at which the median image is as
+        large as theirs, if it is much larger or smaller; `image_size` of the options says otherwise.
+
+        Args:
+            seen_size: of the denoiser's images, along its axes.
+            saw_whole: whether its patches were whole images. Of others nothing is supposed.
+        """
+        spacing = self.own_spacing.copy()
+        axes = self.own_transpose()[-len(seen_size) :]
+        ours = self.median_shape(spacing)[axes]
+        ratio = ours / seen_size
+        if self.options.image_size is not None or np.abs(np.log(ratio)).max() <= np.log(OTHER_SCALE):
+            return spacing
+        theirs = f"images of {_pixels(seen_size)} pixels, those of {self.dataset_name} have {_pixels(ours)}"
+        if saw_whole:
+            spacing[axes] *= ratio
             logger.warning(
-                f"The denoiser was trained on images of {sizes[0]} pixels, those of {self.dataset_name} have "
-                f"{sizes[1]}: what they show is of another size to it. If both show the same field of view, resize "
-                f"yours to {sizes[0]} (nnunet-diffusion convert --resize)."
+                f"The denoiser was trained on {theirs}: they are resampled to its size, as both should show the same "
+                "field of view, and masks are predicted at your images' size. For another size: --image-size."
             )
+        else:
+            logger.warning(
+                f"The denoiser was trained on patches of {theirs}: what they show may be of another size to it. If "
+                f"both show the same field of view: --image-size {max(seen_size):.0f}."
+            )
+        return spacing
 
     def save_plans(self, plans: dict) -> None:
         """Writes this configuration and no other, nor one of older plans of this name."""
@@ -77,3 +96,7 @@ class SingleConfigurationPlanner(DiffusionEnsemblePlanner):
     def denoiser_beside_plans(self) -> Path:
         """Where a copy of the denoiser lies if training cannot read the one that was given."""
         return self.preprocessed_folder.absolute() / f"{self.plans_identifier}_denoiser.pth"
+
+
+def _pixels(size: Sequence[float] | np.ndarray) -> str:
+    return " x ".join(f"{n:.0f}" for n in size)

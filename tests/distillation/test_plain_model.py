@@ -118,3 +118,19 @@ WRONG = [
 def test_settings_that_are_not_allowed_are_named(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DistillationSettings(**{"teacher": "folder", "folds": (0,), **values})
+
+
+@pytest.mark.parametrize(("timesteps", "said"), [((), "one or more"), ((-1,), "at least 0"), ((1, 5000), "5000")])
+def test_timesteps_that_the_teacher_cannot_have_are_refused(
+    teacher: Path, timesteps: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        write_plans(DistillationSettings(teacher=str(teacher), folds=(0,), teacher_timesteps=timesteps), "2d", DATASET)
+
+
+def test_a_teacher_that_averages_over_nothing_has_no_timesteps_to_choose(teacher: Path) -> None:
+    plans = json.loads((teacher / "plans.json").read_text())
+    plans["configurations"]["2d"]["diffusion"]["ensemble"]["fusion"] = "concatenated_features"
+    (teacher / "plans.json").write_text(json.dumps(plans))
+    with pytest.raises(ValueError, match="does not average over timesteps"):
+        write_plans(DistillationSettings(teacher=str(teacher), folds=(0,), teacher_timesteps=(1,)), "2d", DATASET)

@@ -10,6 +10,7 @@ import torch
 from conftest import save_cases
 
 from nnunet_diffusion_ensemble.denoiser.folding import folded_weights
+from nnunet_diffusion_ensemble.denoiser.noise import fixed_noise
 from nnunet_diffusion_ensemble.distillation import trainer as module
 from nnunet_diffusion_ensemble.distillation.settings import DistillationSettings
 from nnunet_diffusion_ensemble.distillation.teacher import read_teacher
@@ -71,6 +72,21 @@ def test_the_teacher_is_the_mean_of_its_folds(make_student: Callable, randn: Cal
         of_folds = [network(images).softmax(1) for network in teacher.networks]
     torch.testing.assert_close(teacher(images), (of_folds[0] + of_folds[1]) / 2)
     assert not torch.allclose(of_folds[0], of_folds[1])
+
+
+def test_a_teacher_reads_only_the_timesteps_that_it_is_asked_for(make_student: Callable, randn: Callable) -> None:
+    whole = started(make_student()).teacher.networks[0]
+    settings = DistillationSettings.from_plans(make_student().configuration_manager.configuration)
+    teacher = read_teacher(settings.model_copy(update={"teacher_timesteps": (400, 1)}))
+    images = randn(2, 1, 16, 16)
+    noise = fixed_noise(12345, (2, 1, 1, 16, 16))  # of the first and the second timestep, whatever they are
+    with torch.no_grad():
+        logits = [
+            whole.logits(images, noise[i : i + 1], torch.full((1, 2), timestep))[0]
+            for i, timestep in enumerate((400, 1))
+        ]
+    expected = torch.stack([one.softmax(1) for one in logits]).mean(0)
+    torch.testing.assert_close(teacher(images), expected)
 
 
 def test_the_teacher_does_not_change(make_student: Callable) -> None:

@@ -166,10 +166,38 @@ def test_pixels_without_a_size_in_mm_keep_nnunets_spacing(save_denoiser, plan, c
     assert "Only pixels of Dataset001_Made have a size in mm" in caplog.text
 
 
-@pytest.mark.parametrize(("size", "told"), [([80, 70], False), ([56, 70], False), ([80, 40], True), ([300, 250], True)])
-def test_without_mm_a_denoiser_of_much_larger_or_smaller_images_is_warned_of(save_denoiser, plan, caplog, size, told):
-    plan(save_denoiser(reader="NaturalImage2DIO", median_image_size_in_voxels=size))  # ours: 80 x 70 pixels
-    assert ("resize yours to" in caplog.text) is told
+@pytest.mark.parametrize("size", [[60, 48], [56, 47]])  # ours, 80 x 70 pixels, is less than 1.5 times as large
+def test_without_mm_images_about_as_large_as_those_of_the_denoiser_are_left_alone(save_denoiser, plan, caplog, size):
+    planned = plan(save_denoiser(reader="NaturalImage2DIO", median_image_size_in_voxels=size))["configurations"]["2d"]
+    assert planned["spacing"] == [1.0, 1.0]
+    assert planned["data_identifier"] == "nnUNetPlans_2d"
+    assert "The denoiser was trained on" not in caplog.text
+
+
+def test_without_mm_whole_images_become_as_large_as_those_of_the_denoiser(save_denoiser, plan, caplog) -> None:
+    file = save_denoiser(reader="NaturalImage2DIO", median_image_size_in_voxels=[40, 28])
+    planned = plan(file)["configurations"]["2d"]
+    assert planned["spacing"] == [2.0, 2.5]  # 80 / 40, 70 / 28
+    assert planned["median_image_size_in_voxels"] == [40, 28]
+    assert planned["patch_size"] == [64, 48]
+    assert planned["data_identifier"] == "nnUNetDiffusionEnsemblePlans_2d"
+    assert "images of 40 x 28 pixels, those of Dataset001_Made have 80 x 70: they are resampled" in caplog.text
+
+
+def test_without_mm_images_larger_than_its_patches_leave_open_how_large_ours_should_be(
+    save_denoiser, plan, caplog
+) -> None:
+    file = save_denoiser(reader="NaturalImage2DIO", median_image_size_in_voxels=[300, 250])
+    assert plan(file)["configurations"]["2d"]["spacing"] == [1.0, 1.0]
+    assert "patches of images of 300 x 250 pixels" in caplog.text
+    assert "--image-size 300" in caplog.text
+
+
+def test_the_user_may_say_how_large_images_without_mm_should_be(save_denoiser, plan, caplog) -> None:
+    file = save_denoiser(reader="NaturalImage2DIO", median_image_size_in_voxels=[40, 28])
+    planned = plan(file, shape=(1, 80, 70), spacing=(999.0, 1.0, 1.0), options=("--image-size", 20))
+    assert planned["configurations"]["2d"]["spacing"] == [4.0, 4.0]
+    assert "resampled" not in caplog.text
 
 
 def test_ct_is_normalised_with_the_numbers_of_the_denoiser(save_denoiser, plan) -> None:
@@ -211,6 +239,11 @@ def test_values_of_channels_are_repeated_only_if_they_are_equal() -> None:
         ({}, {"spacing": (1.0, 1.0, 5.0)}, r"slices are those along axis 0.*thick slices along axis 2"),
         ({}, {"channels": {"0": "CT"}, "options": ("--schedule", "cosine")}, "cannot be chosen: denoiser.schedule"),
         ({}, {"options": ("--base-features", 8, "--target-spacing", 1, 1, 1)}, "base_features, target_spacing"),
+        (
+            {},
+            {"shape": (1, 80, 70), "spacing": (9.0, 1.0, 1.0), "options": ("--image-size", 20)},
+            "in mm decides the size of images. Leave --image-size out",
+        ),
         ({"normalization_schemes": ["CTNormalization"]}, {}, "fixed scale; channel 0 of .* has ZScoreNormalization"),
         (
             {"channels": 2, "normalization_schemes": ["ZScoreNormalization", "RescaleTo01Normalization"]},
@@ -218,7 +251,7 @@ def test_values_of_channels_are_repeated_only_if_they_are_equal() -> None:
             r"2 channels that differ in normalisation",
         ),
     ],
-    ids=["dimension", "untrained", "slices", "schedule", "topology", "CT", "channels"],
+    ids=["dimension", "untrained", "slices", "schedule", "topology", "size", "CT", "channels"],
 )
 def test_what_does_not_fit_is_refused_with_the_reason(
     denoiser: dict, dataset: dict, message: str, save_denoiser, tmp_path, monkeypatch, capsys

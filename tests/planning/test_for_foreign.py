@@ -68,14 +68,16 @@ def test_without_that_size_patch_and_spacing_are_nnunets_and_fit_both_networks(b
     assert planned["spacing"] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize(("size", "told"), [([64, 64], False), ([48, 64], True)])
-def test_without_mm_a_denoiser_of_much_smaller_images_is_warned_of(
-    by_monai: Make, plan, caplog, monkeypatch, size, told
+@pytest.mark.parametrize(("size", "spacing"), [([64, 64], [1.0, 1.0]), ([40, 56], [2.0, 1.25])])
+def test_without_mm_images_become_as_large_as_those_of_the_denoiser_if_it_saw_much_smaller_ones(
+    by_monai: Make, plan, caplog, monkeypatch, size, spacing
 ) -> None:
     monkeypatch.setattr(plan_single, "WITHOUT_MM", ("SimpleITKIO",))
     planned = plan(by_monai(further={"image_size": size}).source)["configurations"]["2d"]
-    assert planned["median_image_size_in_voxels"] == [80, 70]
-    assert ("resize yours to" in caplog.text) is told  # 80 / 48 is more than 1.5
+    assert planned["spacing"] == spacing  # 80 x 70 pixels
+    assert planned["patch_size"] == size
+    assert (planned["data_identifier"] == "nnUNetPlans_2d") is (size == [64, 64])
+    assert ("they are resampled" in caplog.text) is (size != [64, 64])
 
 
 def test_each_channel_is_scaled_by_its_own_normalisation(by_monai: Make, plan) -> None:

@@ -129,6 +129,22 @@ def test_own_spacing_gets_its_own_preprocessed_data(tmp_path, monkeypatch):
     assert plan(planner)["3d_fullres"]["data_identifier"] == "Coarse_3d_fullres"
 
 
+def test_2d_images_are_resampled_to_the_size_that_the_user_wants(tmp_path, monkeypatch):
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 2048, 1024), (999.0, 1.0, 1.0))
+    options = PlanningOptions(image_size=256)
+    planned = plan(DiffusionEnsemblePlanner(name, plans_name="Whole", options=options))["2d"]
+    assert planned["spacing"] == [8.0, 8.0]
+    assert planned["median_image_size_in_voxels"] == [256, 128]
+    assert all(patch >= size for patch, size in zip(planned["patch_size"], (256, 128), strict=True))
+    assert planned["data_identifier"] == "Whole_2d"
+
+
+def test_volumes_have_no_image_size_to_choose(tmp_path, monkeypatch):
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (24, 40, 36), (3.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match=r"image_size is for 2D images, but those of .* have 24 slices"):
+        plan(DiffusionEnsemblePlanner(name, options=PlanningOptions(image_size=20)))
+
+
 def test_misnamed_unlabelled_image_is_refused_at_planning(tmp_path, monkeypatch):
     name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0))
     (tmp_path / "raw" / name / "imagesUn" / "scan.nii.gz").touch()

@@ -33,6 +33,7 @@ def everything_in(folder: Path) -> dict[Path, bytes | None]:
     [
         ("--base-features 0", "base_features must be a whole number of at least 1, or null; got 0."),
         ("--blocks-per-stage 0", "blocks_per_stage must be a whole number of at least 1, or null; got 0."),
+        ("--image-size 0", "image_size must be a whole number of at least 1, or null; got 0."),
         ("--batch-size 0", "batch_size must be a whole number of at least 1, or null; got 0."),
         ("--gpu-memory-target=-3", "gpu_memory_target_gb must be a number above 0, or null; got -3.0."),
         ("--gpu-memory-target 0", "gpu_memory_target_gb must be a number above 0, or null; got 0.0."),

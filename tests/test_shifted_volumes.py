@@ -1,0 +1,61 @@
+"""Another scanner by formula, benchmarks/hippocampus.py: what each shift does to volumes whose result is known."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+FILE = Path(__file__).parents[1] / "benchmarks" / "hippocampus.py"
+
+
+@pytest.fixture(scope="module")
+def shifts() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("shifted_hippocampus", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_thick_slices_leave_a_ramp_as_it_is_and_smear_a_thin_line(shifts: ModuleType, random) -> None:
+    ramp = np.linspace(0, 1, 12)[:, None, None] * np.ones((1, 4, 5))
+    np.testing.assert_allclose(shifts.thick_slices(ramp, random)[1:-1], ramp[1:-1], atol=1e-12)
+    line = np.zeros((12, 4, 5))
+    line[4] = 1  # a slice that is kept: itself a third, and less towards its neighbours at 1 and 7
+    smeared = shifts.thick_slices(line, random)[:, 0, 0]
+    np.testing.assert_allclose(smeared[1:8], np.array([0, 1, 2, 3, 2, 1, 0]) / 9)
+
+
+def test_a_bias_field_is_a_factor_between_its_ends_and_one_in_the_middle(shifts: ModuleType, random) -> None:
+    factors = shifts.bias_field(np.ones((5, 7, 9)), random)
+    assert factors[2, 3, 4] == pytest.approx(1)
+    corners = factors[:: factors.shape[0] - 1, :: factors.shape[1] - 1, :: factors.shape[2] - 1]
+    assert corners.max() == pytest.approx(np.exp(0.5)) == 1 / corners.min()
+
+
+def test_gamma_and_inversion_keep_black_and_white(shifts: ModuleType, random) -> None:
+    ends = np.array([[[0.0, 1.0]]])
+    np.testing.assert_array_equal(shifts.gamma(ends, random), ends)
+    np.testing.assert_array_equal(shifts.inversion(ends, random), 1 - ends)
+
+
+def test_noise_where_there_is_no_signal_has_the_mean_of_a_rayleigh_distribution(shifts: ModuleType, random) -> None:
+    of_nothing = shifts.noise(np.zeros((30, 30, 30)), random)
+    assert of_nothing.mean() == pytest.approx(0.08 * np.sqrt(np.pi / 2), rel=0.02)
+
+
+def test_a_case_is_always_shifted_alike_and_another_one_otherwise(shifts: ModuleType) -> None:
+    image = np.random.default_rng(1).random((6, 7, 8))
+    together = shifts.SHIFTS["together"]
+    first, again, other = (shifts.shifted(image, together, case) for case in ("a", "a", "b"))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
