@@ -9,6 +9,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from shards_data import move_into_shard, write_shard
 from unlabelled_data import GREY_PLANS, NAME, grey_image, write_plans, write_volume
 
@@ -81,13 +82,17 @@ def test_shards_give_exactly_what_loose_files_give(
         assert record["files"][0][0].startswith(case) and repr(properties) == repr(loose[case][2])
 
 
-def test_members_are_the_very_files_that_a_loose_case_has(grey: Path) -> None:
-    folder = preprocess(grey)
-    loose = {name: (folder / name).read_bytes() for name in ("a.b2nd", "a_seg.b2nd")}
+def test_unpacked_members_are_files_as_a_loose_case_has_them(grey: Path, tmp_path: Path) -> None:
+    expected = nnUNetDatasetBlosc2(str(preprocess(grey)), ["a"]).load_case("a")
+    layout, values = (expected[0].chunks, expected[0].blocks), (expected[0][:], expected[1][:])
     shard_cases(grey, one="a")
     with tarfile.open(preprocess(grey) / "one.tar") as tar:
         assert tar.getnames() == ["a_seg.b2nd", "a.b2nd", "a.pkl"]
-        assert {name: tar.extractfile(name).read() for name in loose} == loose  # type: ignore[union-attr]
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    image, mask, *_ = nnUNetDatasetBlosc2(str(tmp_path / "unpacked"), ["a"]).load_case("a")
+    assert (image.chunks, image.blocks) == layout
+    for found, wanted in zip((image, mask), values, strict=True):
+        np.testing.assert_array_equal(found[:], wanted)
 
 
 def test_shards_and_loose_cases_stand_side_by_side(grey: Path) -> None:
