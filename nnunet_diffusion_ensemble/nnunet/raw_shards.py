@@ -17,7 +17,7 @@ COMPRESSED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 COMPRESSED_STARTS = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # of gzip, bzip2, xz and zstd
 COMPRESSED = "is compressed; a shard is a plain tar file, whose members are read in place: uncompress it (gunzip)"
 CUT_OFF = "is cut off or damaged: it does not end as a tar file does"
-FLAT = "lies in a folder of the shard; members lie side by side: tar -C FOLDER -cf NAME.tar ."
+SIDE_BY_SIDE = "members lie side by side: tar -C FOLDER -cf NAME.tar ."
 
 
 class Extent(NamedTuple):
@@ -87,9 +87,9 @@ def _visible(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 def _member_problem(member: tarfile.TarInfo, name: str, others: dict[str, Extent]) -> str | None:
     if member.isdir():
-        return "is a folder; members lie side by side: tar -C FOLDER -cf NAME.tar ."
+        return f"is a folder; {SIDE_BY_SIDE}"
     if "/" in name:
-        return FLAT
+        return f"lies in a folder of the shard; {SIDE_BY_SIDE}"
     if not member.isreg() or member.issparse():
         return "is a link or no ordinary file; tar -h stores the files that links lead to"
     return "is in it twice" if name in others else None
