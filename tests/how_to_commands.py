@@ -129,6 +129,10 @@ ELSEWHERE = {
         "nnunet-diffusion plan -d 1",
         "nnunet-diffusion preprocess -d 1 -c 2d",
     ),
+    "tests/slow/test_shards.py::chain": ("nnunet-diffusion pack XRAYS -o $nnUNet_raw/Dataset001_Lungs/imagesUn",),
+    "tests/data/test_pack.py::test_the_command_says_what_it_did": (
+        "nnunet-diffusion pack VOLUMES -o $nnUNet_raw/Dataset001_Lungs/imagesUn --cases-per-shard 32",
+    ),
     "tests/slow/nnunet_commands.py::registration": (
         "nnunet-diffusion register",
         "nnunet-diffusion register --undo",

@@ -16,6 +16,7 @@ from nnunet_diffusion_ensemble.cli import (
     doctor,
     export,
     few_label,
+    pack,
     plan,
     predict,
     preprocess,
@@ -31,6 +32,7 @@ from nnunet_diffusion_ensemble.system.told import told_to_user
 COMMANDS = {
     "register": register,
     "convert": convert,
+    "pack": pack,
     "plan": plan,
     "preprocess": preprocess,
     "train": train,

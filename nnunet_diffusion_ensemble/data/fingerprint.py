@@ -17,11 +17,14 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from tqdm import tqdm
 
-from nnunet_diffusion_ensemble.data.unlabelled import in_processes
+from nnunet_diffusion_ensemble.images.members import as_files
 from nnunet_diffusion_ensemble.images.reading import ImageError, read_images, refuse_other_channels
 from nnunet_diffusion_ensemble.nnunet.raw_cases import UNLABELLED_IMAGES
+from nnunet_diffusion_ensemble.nnunet.raw_shards import ShardError
+from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import UnlabelledCases
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.workers import as_they_come
 
 FINGERPRINT = "dataset_fingerprint.json"
 MARK = "from_unlabelled_images"  # in the fingerprint; nnU-Net does not look at it
@@ -57,7 +60,8 @@ def case_statistics(
 ) -> CaseStatistics | str:
     """Statistics of one case, or in words what is wrong with its files."""
     try:
-        data, properties = read_images(reader(), images)
+        with as_files(images) as files:
+            data, properties = read_images(reader(), files)
         _check(images, data, num_channels)
         cropped, mask, _ = crop_to_nonzero(data)
         sampled, _ = DatasetFingerprintExtractor.collect_foreground_intensities(
@@ -72,6 +76,8 @@ def case_statistics(
         )
     except ImageError as error:
         return error.short
+    except ShardError as error:
+        return "\n  ".join(error.problems)
 
 
 def _check(images: list[Path], data: np.ndarray, num_channels: int) -> None:
@@ -93,7 +99,7 @@ def extract_unlabelled_fingerprint(
     preprocessed_folder: Path,
     reader: type[BaseReaderWriter],
     num_channels: int,
-    cases: dict[str, list[Path]],
+    cases: UnlabelledCases,
     num_processes: int,
 ) -> None:
     """Reads every image once and writes `dataset_fingerprint.json` in nnU-Net's form.
@@ -104,7 +110,7 @@ def extract_unlabelled_fingerprint(
         preprocessed_folder: folder of the data set in `nnUNet_preprocessed`; made if it is missing.
         reader: nnU-Net's reader of the images.
         num_channels: by `dataset.json`.
-        cases: image files of each case, as `find_unlabelled_cases` returns them.
+        cases: to read, as `find_unlabelled_cases` returns them.
         num_processes: workers.
 
     Raises:
@@ -112,12 +118,12 @@ def extract_unlabelled_fingerprint(
         RuntimeError: a worker died.
     """
     per_case = max(1, NUM_SAMPLES // len(cases))
-    number = {case: i for i, case in enumerate(cases)}
+    number = {case: i for i, case in enumerate(cases.names.tolist())}
     intensities = np.empty((num_channels, len(cases), per_case), np.float32)
     found: list[Any] = [None] * len(cases)
     problems = []
     analyse = partial(case_statistics, reader, num_channels, per_case)
-    for result in tqdm(in_processes(analyse, cases, num_processes), "Extracting fingerprint", len(cases)):
+    for result in tqdm(as_they_come(analyse, cases.items(), num_processes), "Extracting fingerprint", len(cases)):
         if isinstance(result, str):
             problems.append(result)
             continue

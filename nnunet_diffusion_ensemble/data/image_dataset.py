@@ -1,11 +1,12 @@
 """Labelled and unlabelled preprocessed cases as one pool of images, for pretraining in nnU-Net's data loader."""
 
-from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset, nnUNetDatasetBlosc2
+
+from nnunet_diffusion_ensemble.data.unlabelled_dataset import UnlabelledDataset
 
 
 class NonzeroMask:
@@ -33,8 +34,11 @@ class ImageDataset(nnUNetBaseDataset):
     Args:
         labelled_folder: preprocessed folder of the configuration.
         labelled_identifiers: its cases to use; the folder is not looked at if there are none.
-        unlabelled_folder: as `unlabelled.preprocess_unlabelled` returns it.
-        unlabelled_identifiers: its cases to use; the folder is not looked at if there are none.
+        unlabelled: the unlabelled cases.
+        unlabelled_identifiers: those of them to use.
+
+    Attributes:
+        identifiers: the names of all cases to use, sorted, (cases,).
 
     Raises:
         ValueError: a case is named twice.
@@ -43,22 +47,22 @@ class ImageDataset(nnUNetBaseDataset):
     def __init__(
         self,
         labelled_folder: str,
-        labelled_identifiers: list[str],
-        unlabelled_folder: str,
-        unlabelled_identifiers: list[str],
+        labelled_identifiers: Sequence[str],
+        unlabelled: UnlabelledDataset,
+        unlabelled_identifiers: Sequence[str] | np.ndarray,
     ) -> None:
-        identifiers = [*labelled_identifiers, *unlabelled_identifiers]
-        twice = [case for case, count in Counter(identifiers).items() if count > 1]
-        if twice:
+        super().__init__(labelled_folder, [])
+        both = (np.asarray(names, np.str_) for names in (labelled_identifiers, unlabelled_identifiers))
+        # An array, since the data loader draws from it for every batch; NumPy would copy a list each time.
+        self.identifiers: np.ndarray = np.sort(np.concatenate([*both]))
+        twice = np.unique(self.identifiers[1:][self.identifiers[1:] == self.identifiers[:-1]])
+        if len(twice):
             raise ValueError(f"A case can be in the pool of images once, twice are: {', '.join(twice)}. Rename one.")
-        self._unlabelled_identifiers = frozenset(unlabelled_identifiers)
-        super().__init__(labelled_folder, identifiers)
-        # The data loader draws from it for every batch; NumPy would copy a list each time (8 ms for 100,000 names).
-        self.identifiers: np.ndarray = np.array(sorted(identifiers), dtype=np.str_)
+        self._labelled_identifiers = frozenset(labelled_identifiers)
         self._labelled: nnUNetBaseDataset | None = None
         if labelled_identifiers:
             self._labelled = infer_dataset_class(labelled_folder)(labelled_folder, list(labelled_identifiers))
-        self._unlabelled = nnUNetDatasetBlosc2(unlabelled_folder, list(unlabelled_identifiers))
+        self._unlabelled = unlabelled
 
     def load_case(self, identifier: str) -> tuple[Any, NonzeroMask, None, dict]:
         """Opens a case.
@@ -67,16 +71,15 @@ class ImageDataset(nnUNetBaseDataset):
             The image, lazily read, of shape (channels, *space); the mask of shape (1, *space), -1 outside the nonzero
             region and 0 inside; None, as there is no previous stage; the properties, without class locations.
         """
-        dataset = self._unlabelled if identifier in self._unlabelled_identifiers else self._labelled
-        if dataset is None:
-            raise KeyError(f"{identifier} is not in this pool of images")
+        is_labelled = identifier in self._labelled_identifiers
+        dataset = self._labelled if self._labelled and is_labelled else self._unlabelled
         data, segmentation, _, properties = dataset.load_case(identifier)
         return data, NonzeroMask(segmentation), None, {**properties, "class_locations": {}}
 
     @staticmethod
     def get_identifiers(folder: str) -> list[str]:
-        """All preprocessed cases of a folder, labelled or unlabelled: those with properties, which are written last."""
-        return sorted(path.name.removesuffix(".pkl") for path in Path(folder).glob("*.pkl"))
+        """All preprocessed cases of a folder of labelled ones."""
+        return infer_dataset_class(folder).get_identifiers(folder)
 
     @staticmethod
     def save_case(

@@ -26,7 +26,8 @@ from nnunet_diffusion_ensemble.images.reading import (
 )
 from nnunet_diffusion_ensemble.nnunet.dataset_problems import READER, refuse_json_problems
 from nnunet_diffusion_ensemble.nnunet.labelled_cases import RawCase, below, find_labelled_cases
-from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases, number_of_channels, refuse_labelled_names
+from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
+from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import find_unlabelled_cases, refuse_labelled_names
 from nnunet_diffusion_ensemble.system.messages import raise_listing
 from nnunet_diffusion_ensemble.system.records import as_written, read_record, stamps, write_record
 from nnunet_diffusion_ensemble.system.workers import map_in_order
@@ -90,14 +91,15 @@ def verify_dataset(
 
 
 def _find_cases(raw_dataset_folder: Path, dataset_json: Mapping[str, Any]) -> tuple[list[RawCase], list[str]]:
-    """Labelled and unlabelled cases whose names are right, and what is wrong with those of others."""
+    """Labelled and unlabelled cases whose names are right, and what is wrong with those of others. Of cases in shards
+    names are all that is looked at: preprocessing reads them, once, and tells what is wrong with them."""
     cases, problems = find_labelled_cases(raw_dataset_folder, dataset_json)
     try:
         unlabelled = find_unlabelled_cases(raw_dataset_folder, dict(dataset_json))
         refuse_labelled_names(raw_dataset_folder, dict(dataset_json), unlabelled)
     except ValueError as error:
         return cases, [*problems, *(f"imagesUn/{line.strip()}" for line in str(error).splitlines()[1:])]
-    return [*cases, *(RawCase(name, tuple(files)) for name, files in unlabelled.items())], problems
+    return [*cases, *(RawCase(name, tuple(files)) for name, files in unlabelled.loose.items())], problems
 
 
 # By content

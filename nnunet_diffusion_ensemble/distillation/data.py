@@ -1,12 +1,12 @@
 """Labelled and unlabelled preprocessed cases as one data set of nnU-Net's loader."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset, nnUNetDatasetBlosc2
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetBaseDataset
 
 from nnunet_diffusion_ensemble.data.image_dataset import NonzeroMask
+from nnunet_diffusion_ensemble.data.unlabelled_dataset import UnlabelledDataset
 
 PLACES = 100  # in a case, that a patch may be centred on where nnU-Net looks for annotated pixels
 
@@ -16,31 +16,27 @@ class LabelledAndUnlabelled(nnUNetBaseDataset):
 
     Args:
         labelled_folder: preprocessed folder of the configuration.
-        unlabelled_folder: as `preprocess_unlabelled` returns it.
+        unlabelled: the unlabelled cases.
         identifiers: cases of both; a case that is listed twice is drawn twice as often.
-        unlabelled: which of them are unlabelled.
         labels: all labels, as nnU-Net's `LabelManager` lists them.
     """
 
     def __init__(
         self,
         labelled_folder: str,
-        unlabelled_folder: Path,
+        unlabelled: UnlabelledDataset,
         identifiers: list[str],
-        unlabelled: frozenset[str],
         labels: list[int],
     ) -> None:
         super().__init__(labelled_folder, identifiers)
         self.identifiers: np.ndarray = np.array(self.identifiers, dtype=np.str_)  # drawn from for every batch
-        self.unlabelled = unlabelled
         self._annotated = (-1, *labels)  # nnU-Net's key for pixels that are not ignored
-        true = [case for case in identifiers if case not in unlabelled]
-        self._labelled = infer_dataset_class(labelled_folder)(labelled_folder, true)
-        self._unlabelled = nnUNetDatasetBlosc2(str(unlabelled_folder), list(unlabelled))
+        self._labelled = infer_dataset_class(labelled_folder)(labelled_folder, [])
+        self._unlabelled = unlabelled
 
     def load_case(self, identifier: str) -> tuple[Any, Any, None, dict]:
         """Image (channels, *space), labels (1, *space), None for the stage before, and properties."""
-        if identifier not in self.unlabelled:
+        if identifier not in self._unlabelled:
             return self._labelled.load_case(identifier)
         data, segmentation, _, properties = self._unlabelled.load_case(identifier)
         size = segmentation.shape[1:]

@@ -5,13 +5,13 @@ is nothing to store or to transform along, and the student learns the teacher's 
 teacher is patient and consistent", Beyer et al. 2022, arXiv 2106.05237).
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled, unlabelled_folder
+from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled
+from nnunet_diffusion_ensemble.data.unlabelled_dataset import UnlabelledDataset
 from nnunet_diffusion_ensemble.distillation.data import LabelledAndUnlabelled
 from nnunet_diffusion_ensemble.distillation.loss import SoftTargetLoss, true_target, with_predicted
 from nnunet_diffusion_ensemble.distillation.settings import DistillationSettings
@@ -58,26 +58,26 @@ class DistillationTrainer(PlainUNetTrainer):
 
     def get_tr_and_val_datasets(self) -> tuple[LabelledAndUnlabelled, Any]:
         training, validation = super().get_tr_and_val_datasets()
-        folder, unlabelled = self._unlabelled_images()
-        if not unlabelled:
+        self.unlabelled = self._unlabelled_images()
+        if not len(self.unlabelled.identifiers):
             raise ValueError("There is nothing to learn from the teacher: imagesUn of the raw data set has no images.")
         true = list(training.identifiers)
-        self.print_to_log_file(f"Learning from {len(true)} labelled and {len(unlabelled)} unlabelled images.")
-        cases = mixed_cases(true, unlabelled, self.distillation.true_share)
-        self.unlabelled = frozenset(unlabelled)
+        names = self.unlabelled.identifiers.tolist()
+        self.print_to_log_file(f"Learning from {len(true)} labelled and {len(names)} unlabelled images.")
+        cases = mixed_cases(true, names, self.distillation.true_share)
         labels = self.label_manager.all_labels
-        mixed = LabelledAndUnlabelled(self.preprocessed_dataset_folder, folder, cases, self.unlabelled, labels)
+        mixed = LabelledAndUnlabelled(self.preprocessed_dataset_folder, self.unlabelled, cases, labels)
         return mixed, validation
 
-    def _unlabelled_images(self) -> tuple[Path, list[str]]:
-        plans, base = self.plans_manager, Path(self.preprocessed_dataset_folder_base)
+    def _unlabelled_images(self) -> UnlabelledDataset:
+        plans = self.plans_manager
 
-        def preprocess() -> list[str]:
-            preprocess_unlabelled(plans.dataset_name, self.configuration_name, plans.plans_name)
-            folder = unlabelled_folder(base, self.configuration_manager.data_identifier)
-            return sorted(path.stem for path in folder.glob("*.pkl"))
+        def preprocess() -> UnlabelledDataset:
+            return UnlabelledDataset(
+                preprocess_unlabelled(plans.dataset_name, self.configuration_name, plans.plans_name)
+            )
 
-        return unlabelled_folder(base, self.configuration_manager.data_identifier), from_first_process(preprocess)
+        return from_first_process(preprocess)
 
     # ---- training
 

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_diffusion_ensemble.data.fingerprint import FINGERPRINT
-from nnunet_diffusion_ensemble.data.unlabelled import unlabelled_folder
+from nnunet_diffusion_ensemble.data.preprocessing_job import unlabelled_folder
+from nnunet_diffusion_ensemble.data.unlabelled_dataset import UnlabelledDataset
 from nnunet_diffusion_ensemble.doctor.finding import NOTE, OK, PROBLEM, Finding
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels, read_dataset_json
 from nnunet_diffusion_ensemble.nnunet.datasets import NAME
-from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases, labelled_file_counts
+from nnunet_diffusion_ensemble.nnunet.raw_cases import labelled_file_counts
+from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import find_unlabelled_cases
 from nnunet_diffusion_ensemble.system.json_files import read_object
 
 FINAL = "checkpoint_final.pth"
@@ -144,9 +146,8 @@ class ConfigurationState:
         """Labelled and unlabelled cases that are preprocessed."""
         assert self.places.preprocessed is not None
         base, identifier = self.places.preprocessed / self.dataset, str(self.content.get("data_identifier"))
-        folders = (base / identifier, unlabelled_folder(base, identifier))
-        labelled, unlabelled = (len(list(folder.glob("*.pkl"))) for folder in folders)
-        return labelled, unlabelled
+        unlabelled = UnlabelledDataset(unlabelled_folder(base, identifier))
+        return len(list((base / identifier).glob("*.pkl"))), len(unlabelled.identifiers)
 
     def trainings(self) -> tuple[list[str], list[str]]:
         """Finished trainings, and those that have only other checkpoints; each as `TRAINER fold_X`."""

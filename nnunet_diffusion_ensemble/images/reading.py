@@ -20,6 +20,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunet_diffusion_ensemble.images.containers import PROBLEMS
 from nnunet_diffusion_ensemble.images.geometry import LARGEST_MM, Geometry, difference, numbers_in_words
 from nnunet_diffusion_ensemble.images.nifti import NOT_FINITE, nifti_problem
+from nnunet_diffusion_ensemble.nnunet.raw_shards import name_in_folder
 from nnunet_diffusion_ensemble.system.messages import in_one_line
 
 # imageio asks for it at every image, and what is not there Python looks for in every folder each time, which takes as
@@ -54,8 +55,8 @@ class ImageError(ValueError):
 
     @property
     def short(self) -> str:
-        """With the names of the files alone, for lists whose headline names the folder."""
-        return f"{', '.join(file.name for file in self.files)} {self.reason}"
+        """With the names of the files alone, or of shard and member, for lists whose headline names the folder."""
+        return f"{', '.join(map(name_in_folder, self.files))} {self.reason}"
 
 
 def check_file(file: Path) -> None:

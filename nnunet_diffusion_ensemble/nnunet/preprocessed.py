@@ -23,7 +23,7 @@ def refuse_unpreprocessed(folder: Path, configuration: str, plans_name: str) -> 
     Raises:
         FileNotFoundError: it holds no case; the message says the command that makes them.
     """
-    if not any(folder.glob("*.pkl")):
+    if not any(any(folder.glob(pattern)) for pattern in ("*.pkl", "*.tar")):  # loose cases, shards
         raise FileNotFoundError(
             f"{folder} holds no preprocessed case. Make them with: nnunet-diffusion preprocess -d "
             f"{folder.parent.name[7:10].lstrip('0') or '0'} -c {configuration} -p {plans_name}"

@@ -1,11 +1,10 @@
-"""Unlabelled cases of a raw data set, the images in `imagesUn`: found, and checked by name, before any is opened."""
+"""Images of a raw data set by name: which files are a case, and which are none."""
 
 import re
-from collections.abc import Collection
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
-from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.nnunet.raw_shards import COMPRESSED, COMPRESSED_ENDINGS
 
 UNLABELLED_IMAGES = "imagesUn"
 # What somebody may take for an image of a case, in whatever case it is written.
@@ -18,12 +17,20 @@ IMAGE_ENDINGS = (
 def group_by_case(folder: Path, file_ending: str) -> tuple[dict[str, list[Path]], list[Path]]:
     """The files named CASE_XXXX plus ending, by case and in the order of their channels; and everything else.
     Hidden files are skipped: macOS leaves a `._` file beside each image on some disks."""
+    there = sorted(folder.glob("[!.]*"), key=lambda path: path.name)
+    return grouped(there, file_ending, Path.is_file)
+
+
+def grouped(
+    paths: Iterable[Path], file_ending: str, is_file: Callable[[Path], bool] = lambda path: True
+) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Paths named CASE_XXXX plus ending, by case and in their order; and all others."""
     pattern = re.compile(rf"(.+)_\d{{4}}{re.escape(file_ending)}")
     cases: dict[str, list[Path]] = {}
     others: list[Path] = []
-    for path in sorted(folder.glob("[!.]*"), key=lambda path: path.name):
+    for path in paths:
         match = pattern.fullmatch(path.name)
-        if match and path.is_file():
+        if match and is_file(path):
             cases.setdefault(match[1], []).append(path)
         else:
             others.append(path)
@@ -53,7 +60,10 @@ def is_spacing_file(path: Path, file_ending: str) -> bool:
     return path.suffix == ".json" and file_ending in (".tif", ".tiff")
 
 
-def naming_problem(case: str, images: list[Path], allowed_counts: Collection[int], file_ending: str) -> str | None:
+def naming_problem(
+    case: str, images: list[Path], allowed_counts: Collection[int], file_ending: str, model: str = "labelled cases"
+) -> str | None:
+    """What is wrong with the names of a case's files, if anything; `model` are those that have an allowed count."""
     channels = [path.name.removesuffix(file_ending)[-4:] for path in images]
     found = ", ".join(path.name for path in images)
     if case.endswith("_seg"):
@@ -62,40 +72,14 @@ def naming_problem(case: str, images: list[Path], allowed_counts: Collection[int
         return f"{found}: the channels of a case are numbered from _0000 without gaps"
     if len(channels) not in allowed_counts:
         expected = " or ".join(map(str, sorted(allowed_counts)))
-        return f"{found}: case {case} has {len(channels)} channel file(s), expected {expected} as for labelled cases"
+        return f"{found}: case {case} has {len(channels)} channel file(s), expected {expected} as for {model}"
     return None
 
 
-def find_unlabelled_cases(raw_dataset_folder: Path, dataset_json: dict) -> dict[str, list[Path]]:
-    """Finds the unlabelled cases of a raw data set and checks their names; opens no image.
-
-    Args:
-        raw_dataset_folder: `nnUNet_raw/DatasetXXX_NAME`; the images lie in its `imagesUn`. Hidden files are skipped.
-        dataset_json: content of the data set's `dataset.json`.
-
-    Returns:
-        The image files of each case, one per channel and in that order. Empty if there is no `imagesUn`.
-
-    Raises:
-        ValueError: lists every file with another ending or no channel number, every folder, and every case with
-            missing or surplus channel files.
-    """
-    raw_dataset_folder, ending = Path(raw_dataset_folder), dataset_json["file_ending"]
-    cases, others = group_by_case(raw_dataset_folder / UNLABELLED_IMAGES, ending)
-    # One RGB file may hold three channels: labelled cases show how many files there are to a case.
-    counts = set(islice(labelled_file_counts(raw_dataset_folder, dataset_json).values(), 1))
-    counts = counts or {1, number_of_channels(dataset_json)}
-
-    problems = [
-        f"{path.name}: expected a file named CASE_0000{ending}" for path in others if not is_spacing_file(path, ending)
-    ]
-    problems += [problem for case, images in cases.items() if (problem := naming_problem(case, images, counts, ending))]
-    raise_listing(f"Rename or remove these in {raw_dataset_folder / UNLABELLED_IMAGES}:", problems)
-    return cases
-
-
-def refuse_labelled_names(raw_dataset_folder: Path, dataset_json: dict, cases: Collection[str]) -> None:
-    """Raises a `ValueError` listing the unlabelled cases that are named as labelled ones."""
-    labelled = labelled_file_counts(raw_dataset_folder, dataset_json)
-    problems = [f"unlabelled case {case} also is in imagesTr" for case in cases if case in labelled]
-    raise_listing("Rename these in imagesUn (or remove them: pretraining sees labelled images too):", problems)
+def other_file_problem(path: Path, file_ending: str) -> str | None:
+    """What is wrong with a file or folder that is no image of a case, if anything."""
+    if is_spacing_file(path, file_ending):
+        return None
+    if path.name.endswith(COMPRESSED_ENDINGS):
+        return f"{path.name} {COMPRESSED}"
+    return f"{path.name}: expected a file named CASE_0000{file_ending}"

@@ -17,7 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunet_diffusion_ensemble.data.fingerprint import MARK as FINGERPRINT_MARK
 from nnunet_diffusion_ensemble.data.verify import verify_dataset
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, DiffusionMethod
-from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases
+from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import find_unlabelled_cases
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 from nnunet_diffusion_ensemble.system.told import tell_in_nnunets_commands
 

@@ -12,8 +12,10 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.paths import nnUNet_preprocessed
 
 from nnunet_diffusion_ensemble.data.fingerprint import extract_unlabelled_fingerprint, has_unlabelled_fingerprint
+from nnunet_diffusion_ensemble.images.members import as_files
 from nnunet_diffusion_ensemble.nnunet.dataset_json import NO_LABELS, refuse_labelled_cases
-from nnunet_diffusion_ensemble.nnunet.raw_cases import UNLABELLED_IMAGES, find_unlabelled_cases, number_of_channels
+from nnunet_diffusion_ensemble.nnunet.raw_cases import UNLABELLED_IMAGES, number_of_channels
+from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import UnlabelledCases, find_unlabelled_cases
 from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner
 from nnunet_diffusion_ensemble.system.atomic import write_text
 
@@ -40,9 +42,13 @@ class UnlabelledPlanner(DiffusionEnsemblePlanner):
     @dataset_json.setter
     def dataset_json(self, content: dict[str, Any]) -> None:
         self._dataset_json_without_labels = without_labels(content)
-        cases = find_unlabelled_cases(Path(self.raw_dataset_folder), self._dataset_json_without_labels)
-        shown = {case: {"images": [str(path) for path in images], "label": ""} for case, images in cases.items()}
-        self._dataset_json = {**self._dataset_json_without_labels, "dataset": shown, "numTraining": len(cases)}
+        self._cases = find_unlabelled_cases(Path(self.raw_dataset_folder), self._dataset_json_without_labels)
+        # nnU-Net lists no files then, and counts by the number.
+        counted = {"dataset": {}, "numTraining": len(self._cases)}
+        self._dataset_json = {**self._dataset_json_without_labels, **counted}
+
+    def determine_reader_writer(self) -> type[BaseReaderWriter]:
+        return _reader(self._dataset_json_without_labels, self._cases)
 
     def save_plans(self, plans: dict) -> None:
         file = Path(nnUNet_preprocessed) / self.dataset_name / "dataset.json"
@@ -80,13 +86,14 @@ def unlabelled_fingerprint(
         )
     folder = Path(nnUNet_preprocessed) / raw_dataset_folder.name
     if clean or not has_unlabelled_fingerprint(folder, len(cases)):
-        reader = _reader(dataset_json, next(iter(cases.values()))[0])
+        reader = _reader(dataset_json, cases)
         if "ct" in (name.casefold() for name in dataset_json.get("channel_names", {}).values()):
             logger.warning("CT is clipped and scaled by all voxels of the nonzero region, as no organ is labelled.")
         extract_unlabelled_fingerprint(folder, reader, number_of_channels(dataset_json), cases, num_processes)
 
 
-def _reader(dataset_json: dict[str, Any], example: Path) -> type[BaseReaderWriter]:
+def _reader(dataset_json: dict[str, Any], cases: UnlabelledCases) -> type[BaseReaderWriter]:
     """nnU-Net's choice for these images, without the stack traces that it prints of readers that do not fit."""
-    with contextlib.redirect_stderr(io.StringIO()):
-        return determine_reader_writer_from_dataset_json(dataset_json, str(example), verbose=False)
+    _, example = next(cases.items())
+    with as_files(example) as files, contextlib.redirect_stderr(io.StringIO()):
+        return determine_reader_writer_from_dataset_json(dataset_json, str(files[0]), verbose=False)

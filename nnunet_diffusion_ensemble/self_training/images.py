@@ -3,12 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nnunet_diffusion_ensemble.nnunet.raw_cases import (
-    UNLABELLED_IMAGES,
-    find_unlabelled_cases,
-    group_by_case,
-    naming_problem,
-)
+from nnunet_diffusion_ensemble.nnunet.raw_cases import UNLABELLED_IMAGES, group_by_case, naming_problem
+from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import find_unlabelled_cases
 from nnunet_diffusion_ensemble.self_training.teacher import LabelledCases, raw_folder
 from nnunet_diffusion_ensemble.system.messages import raise_listing
 
@@ -24,14 +20,22 @@ def find_images(labelled: LabelledCases, folders: Sequence[Path]) -> dict[str, l
 
     Raises:
         FileNotFoundError: a folder is missing.
-        ValueError: there is no image, names are not nnU-Net's, or two cases have one name; they are listed.
+        ValueError: there is no image, `imagesUn` holds shards, names are not nnU-Net's, or two cases have one name;
+            they are listed.
     """
-    cases = find_unlabelled_cases(raw_folder(labelled.name), labelled.dataset_json)
+    found = find_unlabelled_cases(raw_folder(labelled.name), labelled.dataset_json)
+    if found.shards:
+        shards, folder = ", ".join(shard.name for shard in found.shards), raw_folder(labelled.name) / UNLABELLED_IMAGES
+        raise ValueError(
+            f"Self-training predicts and links single files, and {folder} holds shards: {shards}. Unpack those that "
+            f"it shall learn from (tar -xf SHARD -C {folder}) and move the shards elsewhere."
+        )
+    cases = dict(found.loose)
     counts = {len(files["images"]) for files in labelled.files.values()}
     for folder in folders:
-        found = _cases_in(folder, labelled.dataset_json["file_ending"], counts)
-        _refuse_twice(folder, found, {**cases, **labelled.files})
-        cases |= found
+        further = _cases_in(folder, labelled.dataset_json["file_ending"], counts)
+        _refuse_twice(folder, further, {**cases, **labelled.files})
+        cases |= further
     _refuse_twice(raw_folder(labelled.name) / UNLABELLED_IMAGES, cases, labelled.files)
     if not cases:
         raise ValueError(

@@ -1,12 +1,13 @@
-"""A function applied to many items in several processes: results in the order of the items, memory that stays flat."""
+"""A function applied to many items in several processes: results as they come or in order, memory that stays flat."""
 
 import multiprocessing
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -56,6 +57,35 @@ def map_in_order(
         raise RuntimeError(
             "A process died. If no error is shown above, the system probably ended it for want of "
             "memory: use fewer processes and run again."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def as_they_come(
+    function: Callable[[str, Item], Result], items: Iterable[tuple[str, Item]], num_processes: int
+) -> Iterator[Result]:
+    """Yields `function(name, item)` for named items, whichever is ready first; few are taken ahead.
+
+    Raises:
+        RuntimeError: a process died; names what it may have been at. Errors of the function are passed on.
+    """
+    pool = ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn"), initializer=die_with_parent)
+    waiting, running = iter(items), dict[Future[Result], str]()
+    try:
+        while True:
+            for name, item in islice(waiting, 2 * num_processes - len(running)):
+                running[pool.submit(function, name, item)] = name
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield future.result()
+                del running[future]
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            f"A worker died while it worked on one of {', '.join(sorted(running.values()))}. If no error is shown "
+            "above, the system probably ended it for want of memory: use fewer processes (nnUNet_def_n_proc=1) and "
+            "run again; what is finished is kept."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -11,12 +11,15 @@ from torch import Tensor
 MOST_COMPARED_IMAGES, COMPARED_AT_ONCE = 5000, 64  # in the memorisation check
 
 
-def hold_out(identifiers: Sequence[str], fraction: float, seed: int, fewest: int = 1) -> tuple[list[str], list[str]]:
+def hold_out(
+    identifiers: Sequence[str] | np.ndarray, fraction: float, seed: int, fewest: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Splits names into those to train on and those held out, the same at every call; at least `fewest` of these."""
-    names = sorted(identifiers)
+    names = np.sort(np.asarray(identifiers, np.str_))
     num_held_out = max(fewest, round(fraction * len(names)))
-    held_out = set(np.random.RandomState(seed).permutation(len(names))[:num_held_out].tolist())
-    return [n for i, n in enumerate(names) if i not in held_out], [names[i] for i in sorted(held_out)]
+    is_held_out = np.zeros(len(names), bool)
+    is_held_out[np.random.RandomState(seed).permutation(len(names))[:num_held_out]] = True
+    return names[~is_held_out], names[is_held_out]
 
 
 def central_patches(dataset: nnUNetBaseDataset, identifiers: Sequence[str], patch_size: Sequence[int]) -> Tensor:

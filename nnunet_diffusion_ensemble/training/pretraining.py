@@ -1,5 +1,8 @@
 """What the pretraining trainers share: labelled and unlabelled images without labels, held-out loss, time limit."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from time import time
 from typing import Any, ClassVar
@@ -8,11 +11,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainer_module
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_diffusion_ensemble.augmentation.shift import ShiftAugmentation
 from nnunet_diffusion_ensemble.data.image_dataset import ImageDataset
-from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled, unlabelled_folder
+from nnunet_diffusion_ensemble.data.preprocessing_job import unlabelled_folder
+from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled
+from nnunet_diffusion_ensemble.data.unlabelled_dataset import UnlabelledDataset
 from nnunet_diffusion_ensemble.method import ContrastiveSettings, PretrainingSettings
 from nnunet_diffusion_ensemble.nnunet.dataset_json import has_labels
 from nnunet_diffusion_ensemble.training.held_out import HeldOutBatches, central_patches, hold_out
@@ -21,6 +28,23 @@ from nnunet_diffusion_ensemble.training.log import HeldOutLossLogger
 from nnunet_diffusion_ensemble.training.processes import from_first_process
 from nnunet_diffusion_ensemble.training.time_limit import TimeIsUp, TimeLimit
 from nnunet_diffusion_ensemble.training.trainer import DiffusionTrainer
+
+
+def together(*names: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Names of cases, one after the other: an array, as there may be millions."""
+    return np.concatenate([np.asarray(some, np.str_) for some in names])
+
+
+@contextmanager
+def taking_cases_for(dataset_class: type) -> Iterator[None]:
+    """nnU-Net's trainer takes preprocessed cases for these until the block ends. It would infer what they are from the
+    names of all files in their folder, which may be millions, and knows no shards."""
+    infer = trainer_module.infer_dataset_class
+    trainer_module.infer_dataset_class = lambda folder: dataset_class
+    try:
+        yield
+    finally:
+        trainer_module.infer_dataset_class = infer
 
 
 class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[misc]
@@ -86,9 +110,13 @@ class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore
         self.preprocessed_dataset_folder = str(unlabelled_folder(base, self.configuration_manager.data_identifier))
 
     def initialize(self) -> None:
-        if not has_labels(self.dataset_json) and not self._unlabelled_images()[1]:  # nnU-Net looks there next
+        if has_labels(self.dataset_json):
+            super().initialize()
+            return
+        if not len(self.unlabelled.identifiers):
             raise ValueError("There is nothing to pretrain on: imagesUn of the raw data set holds no images.")
-        super().initialize()
+        with taking_cases_for(nnUNetDatasetBlosc2):
+            super().initialize()
 
     def memory_settings(self) -> dict[str, Any]:
         others = super().memory_settings()
@@ -111,23 +139,23 @@ class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore
     def get_tr_and_val_datasets(self) -> tuple[ImageDataset, ImageDataset]:
         """Images to train on and images held out: cases of the fold's validation set and a share of the unlabelled."""
         labelled_tr, labelled_val = self.do_split() if has_labels(self.dataset_json) else ([], [])
-        folder, unlabelled = self._unlabelled_images()
+        labelled, unlabelled = [*labelled_tr, *labelled_val], self.unlabelled.identifiers
         if self.fold == "all":
-            training, held_out = self._hold_out([*labelled_tr, *unlabelled])
-        elif unlabelled:
+            training, held_out = self._hold_out(together(labelled_tr, unlabelled))
+        elif len(unlabelled):
             kept, held_out = self._hold_out(unlabelled)
-            training, held_out = [*labelled_tr, *kept], [*labelled_val, *held_out]
+            training, held_out = together(labelled_tr, kept), together(labelled_val, held_out)
         else:
-            training, held_out = list(labelled_tr), list(labelled_val)
+            training, held_out = together(labelled_tr), together(labelled_val)
         self._refuse_too_few(len(training), len(held_out))
         self.print_to_log_file(
             f"Pretraining on {len(training)} images, {len(held_out)} held out ({len(unlabelled)} unlabelled among them)"
         )
-        self.training_images = self._image_dataset(training, folder, unlabelled)
-        self.held_out = self._image_dataset(held_out, folder, unlabelled)
+        self.training_images = self._image_dataset(training, labelled)
+        self.held_out = self._image_dataset(held_out, labelled)
         return self.training_images, self.held_out
 
-    def _hold_out(self, images: list[str]) -> tuple[list[str], list[str]]:
+    def _hold_out(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         settings = self.method.pretraining
         return hold_out(images, settings.validation_fraction, settings.seed, self.fewest_images)
 
@@ -138,25 +166,24 @@ class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore
                 f"{num_training} and {num_held_out}. Put unlabelled images into imagesUn/ of the raw data set."
             )
 
-    def _unlabelled_images(self) -> tuple[Path, list[str]]:
-        folder = unlabelled_folder(
-            Path(self.preprocessed_dataset_folder_base), self.configuration_manager.data_identifier
-        )
+    @cached_property
+    def unlabelled(self) -> UnlabelledDataset:
+        """The unlabelled cases, preprocessed if they were not."""
+        plans, base = self.plans_manager, Path(self.preprocessed_dataset_folder_base)
 
-        def preprocess() -> list[str]:
-            plans = self.plans_manager
+        def preprocess() -> UnlabelledDataset:
             preprocess_unlabelled(plans.dataset_name, self.configuration_name, plans.plans_name)
-            return ImageDataset.get_identifiers(str(folder))
+            return UnlabelledDataset(unlabelled_folder(base, self.configuration_manager.data_identifier))
 
-        return folder, from_first_process(preprocess)
+        return from_first_process(preprocess)
 
-    def _image_dataset(self, identifiers: list[str], folder: Path, unlabelled: list[str]) -> ImageDataset:
-        from_folder = set(unlabelled)
+    def _image_dataset(self, identifiers: np.ndarray, labelled: list[str]) -> ImageDataset:
+        is_labelled = np.isin(identifiers, np.array(labelled, np.str_))
         return ImageDataset(
             self.preprocessed_dataset_folder,
-            [i for i in identifiers if i not in from_folder],
-            str(folder),
-            [i for i in identifiers if i in from_folder],
+            identifiers[is_labelled].tolist(),
+            self.unlabelled,
+            identifiers[~is_labelled],
         )
 
     def get_dataloaders(self) -> tuple:

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from itertools import starmap
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,14 +24,13 @@ from nnunet_diffusion_ensemble.data.fingerprint import (
     has_unlabelled_fingerprint,
     intensity_properties,
 )
+from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import UnlabelledCases
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers take seconds to start; the slow tests have them."""
-    monkeypatch.setattr(
-        fingerprint, "in_processes", lambda function, cases, num: (function(*case) for case in cases.items())
-    )
+    monkeypatch.setattr(fingerprint, "as_they_come", lambda function, cases, num: starmap(function, cases))
     monkeypatch.setattr(fingerprint, "NUM_SAMPLES", 20_000)
 
 
@@ -51,7 +51,7 @@ def volume(seed: int, shape: tuple[int, int, int] = (6, 10, 9)) -> np.ndarray:
 
 
 def extract(folder: Path, cases: dict[str, list[Path]], channels: int = 1) -> dict:
-    extract_unlabelled_fingerprint(folder, SimpleITKIO, channels, cases, 1)
+    extract_unlabelled_fingerprint(folder, SimpleITKIO, channels, UnlabelledCases(cases, {}, ".nii.gz"), 1)
     return json.loads((folder / "dataset_fingerprint.json").read_text())
 
 

@@ -1,7 +1,6 @@
 """Preprocessing of unlabelled images, measured against nnU-Net's own preprocessing of labelled ones."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from unlabelled_data import GREY_PLANS, NAME, RESAMPLING, VOLUME_PLANS, grey_image, write_plans, write_volume
 
-from nnunet_diffusion_ensemble.data.unlabelled import in_processes, preprocess_unlabelled, unlabelled_folder
+from nnunet_diffusion_ensemble.data.preprocessing_job import unlabelled_folder
+from nnunet_diffusion_ensemble.data.unlabelled import preprocess_unlabelled
 
 
 def preprocess(root: Path, num_processes: int = 0) -> Path:
@@ -90,16 +90,6 @@ def test_two_workers_do_what_one_process_does(grey):
     assert cases_in(folder) == ["a", "b", "c"]
     np.testing.assert_array_equal(load(folder, "a")[0], expected_data)
     assert not (folder / "in_progress").exists()
-
-
-def die(case: str, images: list[Path]) -> None:
-    os._exit(9)  # as a process that the system ends for want of memory
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_is_an_error_and_not_a_wait_without_end(tmp_path):
-    with pytest.raises(RuntimeError, match=r"worker died while it worked on one of a, b.*nnUNet_def_n_proc"):
-        list(in_processes(die, {"a": [tmp_path], "b": [tmp_path]}, 1))
 
 
 def test_a_second_run_finds_the_cases_again(grey):

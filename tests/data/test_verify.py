@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faulty_files import DATASET, SHAPE, half, make_dataset, mask, save, volume
+from shards_data import write_shard
 
 from nnunet_diffusion_ensemble.data import verify
 from nnunet_diffusion_ensemble.data.verify import verify_dataset
@@ -105,6 +106,20 @@ def test_what_was_right_is_not_read_again_until_it_changes(tmp_path: Path, monke
     with pytest.raises(ValueError, match="holds the values 0, 255"):
         check(raw)
     assert seen[4:] == ["b"]
+
+
+def test_of_shards_names_are_verified_and_images_left_to_preprocessing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = make_dataset(tmp_path, monkeypatch)
+    write_shard(raw / "imagesUn" / "s.tar", {"x_0000.nii.gz": b"no image"})
+    check(raw)
+    write_shard(raw / "imagesUn" / "s.tar", {"x_0000.png": b"", "a_0000.nii.gz": b""})
+    with pytest.raises(ValueError, match=r"imagesUn/s\.tar: x_0000\.png: expected a file named CASE_0000\.nii\.gz"):
+        check(raw)
+    write_shard(raw / "imagesUn" / "s.tar", {"a_0000.nii.gz": b""})
+    with pytest.raises(ValueError, match="unlabelled case a also is in imagesTr"):
+        check(raw)
 
 
 def test_other_labels_in_dataset_json_have_all_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

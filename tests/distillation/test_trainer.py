@@ -30,8 +30,7 @@ def make_student(
         folder = model_folder(folds=folds, **teacher)
         unlabelled = tmp_path / "unlabelled"
         save_cases(unlabelled, UNLABELLED)
-        found = (unlabelled, list(UNLABELLED))
-        monkeypatch.setattr(DistillationTrainer, "_unlabelled_images", lambda trainer: found)
+        monkeypatch.setattr(module, "preprocess_unlabelled", lambda *arguments: unlabelled)
         settings = DistillationSettings(teacher=str(folder), folds=folds)
         trainer = make_trainer(DistillationTrainer, distillation=settings.to_json())
         trainer.plot_network_architecture = lambda: None
@@ -122,7 +121,7 @@ def test_the_student_comes_to_agree_with_the_teacher_on_unlabelled_images(make_s
 
 def test_without_unlabelled_images_it_says_so(make_student: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_student()
-    monkeypatch.setattr(module.DistillationTrainer, "_unlabelled_images", lambda trainer: (Path(), []))
+    monkeypatch.setattr(module, "preprocess_unlabelled", lambda *arguments: Path("missing"))
     with pytest.raises(ValueError, match="imagesUn of the raw data set has no images"):
         trainer.on_train_start()
 

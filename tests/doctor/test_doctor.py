@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shards_data import write_shard
 
 from nnunet_diffusion_ensemble.cli import main
 from nnunet_diffusion_ensemble.doctor.finding import NOTE, OK, PROBLEM, Finding, is_well
@@ -46,6 +47,12 @@ def findings_of(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, list[
         return status, report["findings"]
 
     return call
+
+
+def test_cases_in_shards_are_counted(dataset: Path, capsys: pytest.CaptureFixture) -> None:
+    write_shard(dataset / "imagesUn" / "s.tar", {f"u{i}_0000.png": b"" for i in range(3)})
+    _, findings = findings_of(capsys)("-d", "7")
+    assert "2 labelled case(s), 3 unlabelled" in [finding["text"] for finding in findings]
 
 
 def test_a_good_data_set_is_well_and_nothing_is_written(dataset: Path, capsys: pytest.CaptureFixture) -> None:

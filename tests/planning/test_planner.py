@@ -6,6 +6,7 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
     ResEncUNetPlanner,
 )
 from planning_data import make_dataset, plan
+from shards_data import write_shard
 
 from nnunet_diffusion_ensemble.method import DiffusionMethod
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
@@ -75,6 +76,15 @@ def test_pretraining_batch_covers_five_per_cent_of_labelled_and_unlabelled_image
     planned = plan(DiffusionEnsemblePlanner(name))["2d"]
     assert planned["diffusion"]["pretraining"]["batch_size"] == batch_size
     assert planned["batch_size"] == 2  # 5% of 20 is 1, and nnU-Net never goes below 2
+
+
+def test_unlabelled_cases_in_shards_are_counted(tmp_path, monkeypatch):
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0), num_unlabelled=100)
+    for shard in range(2):
+        members = {f"packed{shard}_{i:03d}_0000.nii.gz": b"" for i in range(140)}
+        write_shard(tmp_path / "raw" / name / "imagesUn" / f"{shard}.tar", members)
+    planned = plan(DiffusionEnsemblePlanner(name))["2d"]
+    assert planned["diffusion"]["pretraining"]["batch_size"] == 20  # 5% of 20 + 100 + 2 * 140
 
 
 def test_labels_are_trained_on_with_the_shift_augmentation_unless_nnunets_is_asked_for(tmp_path, monkeypatch):

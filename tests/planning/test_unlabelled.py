@@ -2,12 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import starmap
 from pathlib import Path
 
 import numpy as np
 import pytest
 from planning_data import make_dataset, write_dataset
+from shards_data import move_into_shard
 
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.data import fingerprint
@@ -24,9 +26,7 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
         (tmp_path / variable).mkdir()
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
-    monkeypatch.setattr(
-        fingerprint, "in_processes", lambda function, cases, num: (function(*case) for case in cases.items())
-    )
+    monkeypatch.setattr(fingerprint, "as_they_come", lambda function, cases, num: starmap(function, cases))
     monkeypatch.setattr(fingerprint, "NUM_SAMPLES", 10_000)
     folder = tmp_path / "raw" / NAME
     folder.mkdir()
@@ -69,11 +69,44 @@ def test_labels_that_no_image_has_are_not_in_the_planned_data_set(labels: dict, 
     }
 
 
+def test_images_in_shards_are_planned_as_files_are(raw: Path) -> None:
+    write_dataset(raw, IMAGES, channel_names={"0": "MRI"})
+    assert plan("--unlabelled", "-np", "1") == 0
+    names = ("nnUNetDiffusionEnsemblePlans.json", "dataset_fingerprint.json")
+    loose, fingerprint = (preprocessed(raw, name) for name in names)
+    move_into_shard(raw / "imagesUn" / "all.tar", (raw / "imagesUn").iterdir())
+    assert plan("--unlabelled", "-np", "1", "--clean") == 0
+    found = preprocessed(raw, names[1])
+    assert (found["spacings"], found["shapes_after_crop"]) == (
+        fingerprint["spacings"],
+        fingerprint["shapes_after_crop"],
+    )
+    shards = preprocessed(raw, names[0])
+    key = "foreground_intensity_properties_per_channel"  # sampled at random
+    assert shards.pop(key)["0"]["mean"] == pytest.approx(loose.pop(key)["0"]["mean"], rel=0.01)
+    assert shards == loose
+
+
+def test_an_image_in_a_shard_that_cannot_be_planned_with_is_told_with_it(
+    raw: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_dataset(raw, {**IMAGES, "imagesUn/zero_0000.nii.gz": np.zeros((4, 4, 4))}, channel_names={"0": "MRI"})
+    move_into_shard(raw / "imagesUn" / "all.tar", (raw / "imagesUn").iterdir())
+    assert plan("--unlabelled") == 2
+    assert "all.tar/zero_0000.nii.gz is a blank image" in capsys.readouterr().err
+
+
 def test_the_fingerprint_is_made_once_and_anew_for_other_images(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(raw, IMAGES, channel_names={"0": "MRI"})
     runs: list[int] = []
-    extract: Callable = fingerprint.in_processes
-    monkeypatch.setattr(fingerprint, "in_processes", lambda *a: runs.append(len(a[1])) or extract(*a))
+    extract: Callable = fingerprint.as_they_come
+
+    def counted(function: Callable, cases: Iterator, num: int) -> Iterator:
+        listed = [*cases]
+        runs.append(len(listed))
+        return extract(function, listed, num)
+
+    monkeypatch.setattr(fingerprint, "as_they_come", counted)
     for _ in range(2):
         assert plan("--unlabelled") == 0
     assert runs == [3]

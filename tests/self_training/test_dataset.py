@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from self_training_data import LABELLED, NAME, UNLABELLED, save_png, square
+from shards_data import move_into_shard
 
 from nnunet_diffusion_ensemble.self_training.dataset import StudentDataset, link_or_copy, name_pretraining
 from nnunet_diffusion_ensemble.self_training.images import find_images
@@ -141,6 +142,13 @@ def test_without_any_unlabelled_image_it_says_where_to_put_some(hospital: Path, 
     for file in (hospital / "raw" / NAME / "imagesUn").iterdir():
         file.unlink()
     with pytest.raises(ValueError, match=r"put some into .*imagesUn, or name a folder with --images"):
+        find_images(labelled, [])
+
+
+def test_shards_are_refused_with_what_to_do(hospital: Path, labelled: LabelledCases) -> None:
+    folder = hospital / "raw" / NAME / "imagesUn"
+    move_into_shard(folder / "all.tar", folder.iterdir())
+    with pytest.raises(ValueError, match=r"holds shards: all\.tar\. Unpack .*tar -xf SHARD -C .*imagesUn"):
         find_images(labelled, [])
 
 

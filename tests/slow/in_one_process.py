@@ -60,8 +60,8 @@ def stay_small(replace: Callable[[Any, str, Any], None] = setattr) -> None:
 
 def nnunets_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes nnU-Net's folders in `root`, which becomes the working directory; commands will run in this process."""
-    from nnunet_diffusion_ensemble.data import unlabelled
     from nnunet_diffusion_ensemble.nnunet.register import EXTERNAL_FOLDER, EXTERNAL_VARIABLE
+    from nnunet_diffusion_ensemble.system import workers
 
     for name in FOLDERS:
         (root / f"nnUNet_{name}").mkdir()
@@ -70,9 +70,7 @@ def nnunets_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(root)
     stay_small(monkeypatch.setattr)
-    monkeypatch.setattr(
-        unlabelled, "ProcessPoolExecutor", lambda number, *context, **options: ThreadPoolExecutor(number)
-    )
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda number, *context, **options: ThreadPoolExecutor(number))
 
 
 def run(words: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from nnunet_commands import ENSEMBLE, PRETRAIN, Workplace, change_plans, trainin
 from PIL import Image
 from test_two_processes import CASES, OPTIONS, PLANS
 
-from nnunet_diffusion_ensemble.data.unlabelled import unlabelled_folder
+from nnunet_diffusion_ensemble.data.preprocessing_job import unlabelled_folder
 
 pytestmark = pytest.mark.slow
 

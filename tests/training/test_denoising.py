@@ -1,13 +1,18 @@
 """Pretraining beside its steps: images held out, and losses."""
 
 import shutil
+from pathlib import Path
 
 import blosc2
 import numpy as np
 import pytest
 import torch
 from pretraining_trainers import CASES, FOLDER
+from shards_data import write_shard
 
+from nnunet_diffusion_ensemble.data.loose_cases import CASE_FILE_ENDINGS
+from nnunet_diffusion_ensemble.data.packed_shards import FORMAT, PackedShard
+from nnunet_diffusion_ensemble.nnunet.raw_shards import read_shard
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
 # ---- settings
@@ -111,6 +116,40 @@ def test_without_labels_only_unlabelled_images_are_used(make_pretraining, tmp_pa
     training, held_out = (dataset.identifiers for dataset in trainer.get_tr_and_val_datasets())
     assert sorted([*training, *held_out]) == [f"other_{i}" for i in range(6)]
     assert next(trainer.get_dataloaders()[0])["data"].shape == (3, 1, 16, 16)
+
+
+def in_one_shard(folder: Path) -> None:
+    """Packs the preprocessed cases of a folder, as `preprocess_unlabelled` does with those of a shard."""
+    cases = sorted(file.stem for file in folder.glob("*.pkl"))
+    members = {case + ending: (folder / (case + ending)).read_bytes() for case in cases for ending in CASE_FILE_ENDINGS}
+    for name in members:
+        (folder / name).unlink()
+    file = write_shard(folder / "shard.tar", members)
+    where = read_shard(file)
+    extents = np.array([[where[case + ending] for ending in CASE_FILE_ENDINGS] for case in cases])
+    record = {"format": FORMAT, "written_size": file.stat().st_size}
+    PackedShard(file, np.array(cases), extents, record).write_index()
+
+
+@pytest.mark.parametrize("fold", [2, "all"])
+def test_from_a_shard_the_same_images_are_held_out_as_from_files(make_pretraining, tmp_path, fold):
+    splits = []
+    for layout in (lambda folder: None, in_one_shard):
+        trainer = make_pretraining(10, {"pretraining.validation_fraction": 0.3}, fold=fold)
+        layout(tmp_path / f"{FOLDER}_unlabelled")
+        splits.append([dataset.identifiers.tolist() for dataset in trainer.get_tr_and_val_datasets()])
+    assert splits[0] == splits[1]
+    assert len(splits[0][1]) == (3 + 1 if fold == 2 else round(0.3 * 15))
+
+
+def test_without_labels_and_files_a_shard_is_pretrained_on(make_pretraining, tmp_path):
+    trainer = make_pretraining(6, fold="all", labels={"background": 0})
+    in_one_shard(tmp_path / f"{FOLDER}_unlabelled")
+    trainer.initialize()
+    training, held_out = trainer.get_dataloaders()
+    assert next(training)["data"].shape == (3, 1, 16, 16)
+    image = blosc2.open(str(tmp_path / FOLDER / "case_0.b2nd"))[:]  # of which all are copies
+    np.testing.assert_array_equal(next(held_out)["data"], image[:, :, 2:18, 1:17])
 
 
 def test_without_labels_there_is_no_fold_but_all(make_pretraining):

@@ -182,7 +182,8 @@ def test_held_out_images_and_the_others_are_disjoint_and_complete(count, fractio
 
 def test_the_same_images_are_held_out_in_whatever_order_they_come():
     names = [f"image_{i:03d}" for i in range(50)]
-    assert hold_out(names[::-1], 0.2, 7) == hold_out(names, 0.2, 7)
+    for one, other in zip(hold_out(names[::-1], 0.2, 7), hold_out(names, 0.2, 7), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_no_fewer_images_are_held_out_than_asked_for():
@@ -192,7 +193,7 @@ def test_no_fewer_images_are_held_out_than_asked_for():
 
 def test_another_seed_holds_out_other_images():
     names = [f"image_{i:03d}" for i in range(50)]
-    assert hold_out(names, 0.2, 7)[1] != hold_out(names, 0.2, 8)[1]
+    assert set(hold_out(names, 0.2, 7)[1]) != set(hold_out(names, 0.2, 8)[1])
 
 
 def test_held_out_images_are_spread_over_the_names():

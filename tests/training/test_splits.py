@@ -10,6 +10,7 @@ import pytest
 from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_diffusion_ensemble.data.unlabelled_dataset import UnlabelledDataset
 from nnunet_diffusion_ensemble.study.timed_training import TrainingLength, check_split, set_length
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 from nnunet_diffusion_ensemble.trainers.scratch_trainer import ScratchTrainer
@@ -132,7 +133,7 @@ def test_a_training_for_a_given_time_does_not_validate_on_what_it_trains_on(with
 
 def test_two_cases_pretrain_with_one_held_out(with_cases: Callable) -> None:
     trainer = with_cases(2, DiffusionPretrainTrainer)
-    trainer._unlabelled_images = lambda: (Path(), [])
+    trainer.unlabelled = UnlabelledDataset(Path("missing"))
     training, held_out = trainer.get_tr_and_val_datasets()
     assert (list(training.identifiers), list(held_out.identifiers)) == (["case_1"], ["case_0"])
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_diffusion_ensemble.nnunet.raw_cases import find_unlabelled_cases, refuse_labelled_names
+from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import find_unlabelled_cases, refuse_labelled_names
 
 GREY_PNG = {"channel_names": {"0": "grey"}, "file_ending": ".png"}
 RGB_PNG = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "file_ending": ".png"}
@@ -19,6 +19,10 @@ def make_raw_dataset(folder: Path, unlabelled: list[str], labelled: list[str]) -
     return folder
 
 
+def names_in(raw: Path, dataset_json: dict) -> list[str]:
+    return find_unlabelled_cases(raw, dataset_json).names.tolist()
+
+
 def test_a_case_has_its_channels_in_order(tmp_path):
     files = ["b_0001.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "a_0000.nii.gz"]
     cases = find_unlabelled_cases(make_raw_dataset(tmp_path, files, []), TWO_NIFTI)
@@ -29,27 +33,26 @@ def test_a_case_has_its_channels_in_order(tmp_path):
 
 
 def test_names_that_contain_dots_and_underscores_are_kept_whole(tmp_path):
-    assert list(find_unlabelled_cases(make_raw_dataset(tmp_path, ["x_1.2_0001_0000.png"], []), GREY_PNG)) == [
-        "x_1.2_0001"
-    ]
+    raw = make_raw_dataset(tmp_path, ["x_1.2_0001_0000.png"], [])
+    assert names_in(raw, GREY_PNG) == ["x_1.2_0001"]
 
 
 def test_without_an_unlabelled_folder_there_are_no_cases(tmp_path):
-    assert find_unlabelled_cases(make_raw_dataset(tmp_path, [], ["a_0000.png"]), GREY_PNG) == {}
+    assert names_in(make_raw_dataset(tmp_path, [], ["a_0000.png"]), GREY_PNG) == []
 
 
 def test_hidden_files_are_skipped(tmp_path):
     raw = make_raw_dataset(tmp_path, ["a_0000.png", "._a_0000.png", ".DS_Store"], [])
-    assert list(find_unlabelled_cases(raw, GREY_PNG)) == ["a"]
+    assert names_in(raw, GREY_PNG) == ["a"]
 
 
 def test_one_rgb_file_is_a_case_where_labelled_cases_are_so(tmp_path):
     raw = make_raw_dataset(tmp_path, ["u_0000.png"], ["a_0000.png", "b_0000.png"])
-    assert list(find_unlabelled_cases(raw, RGB_PNG)) == ["u"]
+    assert names_in(raw, RGB_PNG) == ["u"]
 
 
 def test_spacing_files_of_3d_tif_images_are_no_cases(tmp_path):
-    assert list(find_unlabelled_cases(make_raw_dataset(tmp_path, ["a_0000.tif", "a.json"], []), TIFF)) == ["a"]
+    assert names_in(make_raw_dataset(tmp_path, ["a_0000.tif", "a.json"], []), TIFF) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +91,11 @@ def test_all_bad_names_are_listed_at_once(tmp_path):
 def test_names_of_labelled_cases_are_refused(tmp_path):
     raw = make_raw_dataset(tmp_path, ["a_0000.png", "u_0000.png"], ["a_0000.png"])
     with pytest.raises(ValueError, match="unlabelled case a also is in imagesTr"):
-        refuse_labelled_names(raw, GREY_PNG, ["a", "u"])
+        refuse_labelled_names(raw, GREY_PNG, find_unlabelled_cases(raw, GREY_PNG))
 
 
 def test_labelled_cases_listed_in_dataset_json_are_known(tmp_path):
     listed = {**GREY_PNG, "dataset": {"a": {"images": ["elsewhere/a_0000.png"], "label": "elsewhere/a.png"}}}
     with pytest.raises(ValueError, match="unlabelled case a"):
-        refuse_labelled_names(make_raw_dataset(tmp_path, ["a_0000.png"], []), listed, ["a"])
+        raw = make_raw_dataset(tmp_path, ["a_0000.png"], [])
+        refuse_labelled_names(raw, listed, find_unlabelled_cases(raw, listed))
