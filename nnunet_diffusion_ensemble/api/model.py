@@ -151,9 +151,10 @@ def load_model(
         checkpoint_name=checkpoint_name,
         tile_step_size=tile_step_size,
         use_mirroring=use_mirroring,
+        timesteps=None if timesteps is None else tuple(timesteps),
         device=str(usable_device(device)),
     )
-    return LoadedModel(Path(folder), read_model(Path(folder), settings, denoiser, timesteps))
+    return LoadedModel(Path(folder), read_model(Path(folder), settings, denoiser))
 
 
 def _without_slices(prediction: Prediction) -> Prediction:

@@ -23,13 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="name of the data set of labelled and unlabelled images (the teacher's)")
     parser.add_argument("--true-share", type=float, help="of truly labelled images in a batch, on average (0.5)")
     parser.add_argument("--timestep", type=int, help="of the teacher's denoiser in the student's first weights (50)")
-    parser.add_argument(
-        "--teacher-timesteps",
-        type=int,
-        nargs="+",
-        metavar="TIMESTEP",
-        help="at which the teacher reads its denoiser: fewer are faster (all of its plans)",
-    )
     cli_train.add_length(parser)
 
 
@@ -71,7 +64,8 @@ def _training(args: argparse.Namespace) -> "Training":
     check_model(teacher.folder, how)
     _, configuration = teacher.trainer_and_configuration()
     who: dict[str, Any] = {"teacher": str(teacher.folder), "folds": how.folds, "checkpoint_name": how.checkpoint_name}
-    names = ("true_share", "timestep", "teacher_timesteps")
+    who["teacher_timesteps"] = how.timesteps
+    names = ("true_share", "timestep")
     optional = {name: value for name in names if (value := getattr(args, name)) is not None}
     settings = DistillationSettings(**who, **optional)
     dataset = args.dataset or labelled_dataset(teacher.folder)

@@ -56,6 +56,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (%(default)s)")
     parser.add_argument("-step_size", type=float, default=0.5, metavar="SHARE", help="between tiles (0.5)")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring")
+    parser.add_argument(
+        "--timesteps",
+        type=int,
+        nargs="+",
+        metavar="TIMESTEP",
+        help="average over these: fewer are faster (all of its plans)",
+    )
     parser.add_argument("-device", default="cuda", help="cuda, cpu or mps (cuda)")
 
 
@@ -109,6 +116,7 @@ def settings_of_arguments(args: argparse.Namespace) -> "PredictionSettings":
         checkpoint_name=args.chk,
         tile_step_size=args.step_size,
         use_mirroring=not args.disable_tta,
+        timesteps=None if args.timesteps is None else tuple(args.timesteps),
         device=args.device,
     )
 

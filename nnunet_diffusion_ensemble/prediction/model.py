@@ -167,15 +167,13 @@ def read_model(
     folder: Path,
     settings: PredictionSettings,
     denoiser: str | None = None,
-    timesteps: Sequence[int] | None = None,
 ) -> TrainedModel:
     """Reads a trained model, ours or one of any other trainer of nnU-Net.
 
     Args:
         folder: with plans.json, dataset.json and a folder for each fold.
-        settings: folds, device and the like.
+        settings: folds, timesteps, device and the like.
         denoiser: checkpoint, or name of a shipped denoiser, whose error is measured instead of the network's own.
-        timesteps: whose predictions are averaged, instead of those of the plans.
 
     Raises:
         FileNotFoundError: the folder is missing, is no trained model or lacks a fold.
@@ -192,9 +190,9 @@ def read_model(
         labels, channels = plans.get_label_manager(dataset_json), number_of_channels(dataset_json)
     with blaming(folder / "plans.json", COPY):
         trainer, configuration = trainer_and_configuration(plans, checkpoints[0], folder)
-        if timesteps is not None:
+        if settings.timesteps is not None:
             name = checkpoints[0]["init_args"]["configuration"]
-            plans = averaging_over(timesteps, plans, name, trainer.__name__)
+            plans = averaging_over(settings.timesteps, plans, name, trainer.__name__)
             configuration = plans.get_configuration(name)
         patch_size, _ = configuration.patch_size, plans.image_reader_writer_class
         network = trainer.build_network_architecture(

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from nnunet_diffusion_ensemble.system.devices import usable_devices
 from nnunet_diffusion_ensemble.system.mistakes import must_be
-from nnunet_diffusion_ensemble.system.settings import Folds, Settings, Share, Text
+from nnunet_diffusion_ensemble.system.settings import Folds, Listed, Once, Seed, Settings, Share, Text
 
 
 def _there(device: str) -> str:
@@ -24,5 +24,8 @@ class PredictionSettings(Settings):
     tile_step_size: Share = Field(0.5, description="between neighbouring tiles, as a share of the patch size")
     use_mirroring: bool = Field(
         True, description="average over mirrored copies, along the axes that the model was trained with"
+    )
+    timesteps: Annotated[Listed[Seed], Field(min_length=1), Once] | None = Field(
+        None, description="over which a model averages; null: those of its plans. Fewer are faster"
     )
     device: Annotated[str, AfterValidator(_there)] = Field("cuda", exclude=True, description="cuda, cuda:1, cpu or mps")

@@ -89,7 +89,7 @@ class NnunetWork:
 
     def student(self, dataset: StudentDataset, folds: Sequence[int]) -> Teacher:
         folder = self._training(dataset, folds[0]).model_folder
-        settings = self.settings.changed(folds=tuple(folds), checkpoint_name=FINAL)
+        settings = self.settings.changed(folds=tuple(folds), checkpoint_name=FINAL, timesteps=None)
         return Teacher(folder, settings)
 
     def _training(self, dataset: StudentDataset, fold: int) -> Training:

@@ -102,6 +102,19 @@ def test_a_timesteps_segmentation_is_that_of_a_model_of_this_timestep_alone(
         assert np.array_equal(found, read(expected / "True" / f"{case}.nii.gz"))
 
 
+def test_chosen_timesteps_are_those_of_stock_prediction_with_such_plans(
+    model_folder: Callable, images: Callable, tmp_path: Path
+) -> None:
+    model, cases = model_folder(options={"ensemble.timesteps": (1, 50, 400)}), images(num_cases=1)
+    output = run(cases, tmp_path / "ours", model, PredictionSettings(folds=(0,), device="cpu", timesteps=(400, 1)))
+    plans = json.loads((model / "plans.json").read_text())
+    plans["configurations"]["2d"]["diffusion"]["ensemble"]["timesteps"] = [400, 1]
+    (model / "plans.json").write_text(json.dumps(plans))
+    expected = np.load(stock(cases, tmp_path / "stock", model) / "True" / "case_0.npz")["probabilities"][1]
+    np.testing.assert_allclose(read(output / "probability" / "1_organ" / "case_0.nii.gz"), expected, rtol=1e-6)
+    assert sorted(path.name for path in (output / "timesteps").iterdir()) == ["t001", "t400"]
+
+
 def test_maps_lie_where_the_image_does(model_folder: Callable, images: Callable, tmp_path: Path) -> None:
     output, cases = tmp_path / "out", images(num_cases=1)
     run(cases, output, model_folder(labels=THREE))
