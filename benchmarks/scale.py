@@ -190,7 +190,8 @@ def measure_loading(work: Path, configuration: str, num_batches: int) -> None:
     folder = work / "preprocessed" / "Dataset001_Made"
     plans, dataset_json = (json.loads((folder / name).read_text()) for name in ("Made.json", "dataset.json"))
     plans["continue_training"] = False
-    trainer = DiffusionPretrainTrainer(plans, configuration, "all", dataset_json, torch.device("cpu"))
+    fold: Any = "all"  # nnU-Net's trainers call it a number
+    trainer = DiffusionPretrainTrainer(plans, configuration, fold, dataset_json, torch.device("cpu"))
     trainer.initialize()
     loader, _ = trainer.get_dataloaders()
     next(loader)
