@@ -1,7 +1,8 @@
 """`nnunet-diffusion benchmark` as a command: killed and continued, and twice at once."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,18 @@ from benchmark_inputs import make_domain, make_spec, snapshot
 from nnunet_commands import Workplace
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_diffusion_ensemble.benchmark.pair import EVALUATED_FROM
 from nnunet_diffusion_ensemble.benchmark.results import read_results
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
+from nnunet_diffusion_ensemble.system.guard import alone_in
 
 pytestmark = pytest.mark.slow
 KINDS: dict[str, dict[str, Any]] = {
     "2d": {},
     "3d": {"patch_size": [8, 8, 8], "spacing": [2.0, 1.0, 1.0], "mirror_axes": (0, 1, 2)},
 }
-MANY = 8  # cases, so that the first process is still at work when the second one begins
-
-
 OF_PIXELS = tuple(name for name, metric in METRICS.items() if metric.kind != "instances")  # those have other rows
 METRICS_OF = {"2d": ("Dice", "ECE"), "3d": OF_PIXELS}  # MONAI takes seconds to import, in each command
 
@@ -30,16 +30,16 @@ METRICS_OF = {"2d": ("Dice", "ECE"), "3d": OF_PIXELS}  # MONAI takes seconds to 
 @pytest.fixture
 def make_inputs(model_folder: Callable, architecture: Callable, tmp_path: Path) -> Callable[..., BenchmarkSpec]:
     """A model of ours with two folds and one of nnU-Net, on two domains of which one has a patient with two cases."""
-    return lambda kind, num_cases=3: _inputs(kind, num_cases, model_folder, architecture(kind), tmp_path)
+    return lambda kind: _inputs(kind, model_folder, architecture(kind), tmp_path)
 
 
-def _inputs(kind: str, num_cases: int, model_folder: Callable, architecture: dict, tmp_path: Path) -> BenchmarkSpec:
+def _inputs(kind: str, model_folder: Callable, architecture: dict, tmp_path: Path) -> BenchmarkSpec:
     made = KINDS[kind] | {"architecture": architecture}
     models = [
         {"name": "TEDM", "folder": model_folder(folds=(0, 1), name="tedm", **made), "seeds": {0: (0, 1)}},
         {"name": "nnU-Net", "folder": model_folder(nnUNetTrainer, name="nnunet", **made), "seeds": {0: (0,)}},
     ]
-    cases = [f"case_{number}" for number in range(num_cases)]
+    cases = ["case_0", "case_1", "case_2"]
     domains = [make_domain(tmp_path / "north", cases, "source"), make_domain(tmp_path / "south", cases)]
     patients = [f"{case},{'q' if case == cases[-1] else 'p'}\n" for case in cases]
     (tmp_path / "patients.csv").write_text("case,patient\n" + "".join(patients))
@@ -73,17 +73,30 @@ def test_a_killed_benchmark_goes_on_to_the_same_bytes(
     assert times == {file: file.stat().st_mtime_ns for file in times}
 
 
-def test_two_processes_share_the_work(make_inputs: Callable[..., BenchmarkSpec], tmp_path: Path) -> None:
-    spec = make_inputs("2d", MANY)
+def test_two_processes_do_each_model_once_and_leave_out_what_another_one_has(
+    make_inputs: Callable[..., BenchmarkSpec], tmp_path: Path
+) -> None:
+    spec = make_inputs("2d")
     write_spec(spec, tmp_path / "spec.yaml")
     command = ("nnunet-diffusion", "benchmark", tmp_path / "spec.yaml")
     workplaces = [Workplace(tmp_path / name, "Dataset001_Made") for name in ("one", "other")]
-    workplaces[0].run(*command, "--dry-run")  # what both are forked from has come up
+    runs = spec.output / "runs"
     with ThreadPoolExecutor(2) as pool:
-        printed = list(pool.map(lambda workplace: workplace.run(*command), workplaces))
-    predicted = [line for text in printed for line in text.splitlines() if line.startswith("Predicting")]
-    assert len(predicted) == 4 and all(text.count("Predicting") == 2 for text in printed)
+        with alone_in(runs / "TEDM_seed0"):  # a third one is at work on the first model
+            printed = [pool.submit(workplace.run, *command) for workplace in workplaces]
+            wait_until(lambda: len([*runs.glob(f"nnU-Net_seed0/*/{EVALUATED_FROM}")]) == 2, printed)
+            assert not any(process.done() for process in printed)
+        lines = [line for process in printed for line in process.result().splitlines()]
+    predicted = [line.split(" (")[0] for line in lines if line.startswith("Predicting")]
+    titles = [f"{model}, seed 0, on {domain}" for model in ("TEDM", "nnU-Net") for domain in ("north", "south")]
+    assert sorted(predicted) == [f"Predicting {title}" for title in titles]
     shared = snapshot(spec.output)
     spec.output.rename(tmp_path / "shared")
     workplaces[0].run(*command)
     assert snapshot(spec.output) == shared
+
+
+def wait_until(is_reached: Callable[[], bool], processes: Sequence[Future]) -> None:
+    """Returns at once if a process has ended before."""
+    while not is_reached() and not any(process.done() for process in processes):
+        time.sleep(0.05)
