@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from nnunet_diffusion_ensemble.system.settings import Folds, Settings, Text
+from nnunet_diffusion_ensemble.system.settings import Folds, Settings, Text, Timesteps
 
 KEY = "distillation"
 
@@ -24,8 +24,8 @@ class DistillationSettings(Settings):
     timestep: Annotated[int, Field(ge=0, lt=1000)] = Field(
         50, description="at which the teacher's denoiser becomes the student's first weights, on the way of 1000"
     )
-    teacher_timesteps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = Field(
-        None, description="at which the teacher reads its denoiser; null: those of its plans"
+    teacher_timesteps: Timesteps | None = Field(
+        None, description="over which the teacher averages; null: those of its plans"
     )
 
     @classmethod

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from nnunet_diffusion_ensemble.system.devices import usable_devices
 from nnunet_diffusion_ensemble.system.mistakes import must_be
-from nnunet_diffusion_ensemble.system.settings import Folds, Listed, Once, Seed, Settings, Share, Text
+from nnunet_diffusion_ensemble.system.settings import Folds, Settings, Share, Text, Timesteps
 
 
 def _there(device: str) -> str:
@@ -25,7 +25,7 @@ class PredictionSettings(Settings):
     use_mirroring: bool = Field(
         True, description="average over mirrored copies, along the axes that the model was trained with"
     )
-    timesteps: Annotated[Listed[Seed], Field(min_length=1), Once] | None = Field(
+    timesteps: Timesteps | None = Field(
         None, description="over which a model averages; null: those of its plans. Fewer are faster"
     )
     device: Annotated[str, AfterValidator(_there)] = Field("cuda", exclude=True, description="cuda, cuda:1, cpu or mps")

@@ -33,6 +33,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 Fold = Annotated[int, Field(ge=0)] | Literal["all"]
 Folds = Annotated[Listed[Fold], Field(min_length=1), Once]
+Timesteps = Annotated[Listed[Annotated[int, Field(ge=0)]], Field(min_length=1), Once]
 
 
 class Settings(BaseModel):

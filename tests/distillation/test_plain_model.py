@@ -75,6 +75,14 @@ def test_plans_of_the_student_are_the_teachers_and_name_it(teacher: Path, tmp_pa
     assert plans["configurations"] == before["configurations"]
 
 
+def test_settings_come_back_from_the_plans_as_they_were(teacher: Path, tmp_path: Path) -> None:
+    settings = DistillationSettings(
+        teacher=str(teacher), folds=(0,), true_share=0.2, timestep=9, teacher_timesteps=(1, 400)
+    )
+    file = tmp_path / "preprocessed" / DATASET / f"{write_plans(settings, '2d', DATASET)}.json"
+    assert DistillationSettings.from_plans(json.loads(file.read_text())["configurations"]["2d"]) == settings
+
+
 def changed(file: Path, **changes: object) -> None:
     plans = json.loads(file.read_text())
     plans["configurations"]["2d"] |= changes

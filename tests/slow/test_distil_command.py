@@ -28,7 +28,7 @@ STUDENT_PLANS = f"{PLANS}Distilled"
 def student(xray_chain: Chain) -> Path:
     """Distilled in a few seconds."""
     workplace = xray_chain.workplace
-    teacher = ["-m", workplace.trained(ENSEMBLE, PLANS), "-f", 0, "--fold", 0, "-device", "cpu"]
+    teacher = ["-m", workplace.trained(ENSEMBLE, PLANS), "-f", 0, "--timesteps", 1, 10, "--fold", 0, "-device", "cpu"]
     length = ["--minutes", 0.3, "--clock", "cpu", "--iterations-per-epoch", 20]
     said = workplace.run("nnunet-diffusion", "distil", *teacher, *length)
     folder = workplace.results / DATASET / f"nnUNetTrainer__{STUDENT_PLANS}__2d"
