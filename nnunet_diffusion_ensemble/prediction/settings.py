@@ -1,6 +1,6 @@
 """How to predict with a trained model."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -29,3 +29,7 @@ class PredictionSettings(Settings):
         None, description="over which a model averages; null: those of its plans. Fewer are faster"
     )
     device: Annotated[str, AfterValidator(_there)] = Field("cuda", exclude=True, description="cuda, cuda:1, cpu or mps")
+
+    def to_json(self) -> dict[str, Any]:
+        """Timesteps of the plans are not named: what was predicted before there was a choice is still the same."""
+        return {key: value for key, value in super().to_json().items() if key != "timesteps" or value is not None}
