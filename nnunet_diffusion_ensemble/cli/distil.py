@@ -64,10 +64,8 @@ def _training(args: argparse.Namespace) -> "Training":
     check_model(teacher.folder, how)
     _, configuration = teacher.trainer_and_configuration()
     who: dict[str, Any] = {"teacher": str(teacher.folder), "folds": how.folds, "checkpoint_name": how.checkpoint_name}
-    who["teacher_timesteps"] = how.timesteps
-    names = ("true_share", "timestep")
-    optional = {name: value for name in names if (value := getattr(args, name)) is not None}
-    settings = DistillationSettings(**who, **optional)
+    optional = {"true_share": args.true_share, "timestep": args.timestep, "teacher_timesteps": how.timesteps}
+    settings = DistillationSettings(**who, **{name: value for name, value in optional.items() if value is not None})
     dataset = args.dataset or labelled_dataset(teacher.folder)
     plans = write_plans(settings, configuration, dataset)
     return Training(Rival(TRAINER, TRAINER, plans), configuration, dataset, num_labels=0, seed=0, fold=args.fold)

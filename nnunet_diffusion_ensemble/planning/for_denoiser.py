@@ -167,16 +167,10 @@ class DenoiserPlanner(SingleConfigurationPlanner):
             export_denoiser(self.denoiser, self.denoiser_beside_plans)
         super().save_plans(plans)
 
-    def generate_data_identifier(self, configuration_name: str) -> str:
-        """nnU-Net's own preprocessed data is shared if it is the same."""
-        if self._is_preprocessed_as_by_nnunet():
-            return super().generate_data_identifier(configuration_name)
-        return f"{self.plans_identifier}_{configuration_name}"
-
-    def _is_preprocessed_as_by_nnunet(self) -> bool:
+    def is_preprocessed_as_by_nnunet(self) -> bool:
         normalisation = self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         return (
-            self.options.image_size is None
+            super().is_preprocessed_as_by_nnunet()
             and np.allclose(self.spacing, self.own_spacing)
             and normalisation == self.own_normalisation
             and "CTNormalization" not in normalisation[0]

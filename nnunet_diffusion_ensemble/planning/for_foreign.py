@@ -28,11 +28,8 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
     def determine_fullres_target_spacing(self) -> np.ndarray:
         return self.spacing
 
-    def generate_data_identifier(self, configuration_name: str) -> str:
-        """nnU-Net's own preprocessed data is shared unless images are resampled."""
-        if np.allclose(self.spacing, self.own_spacing):
-            return super().generate_data_identifier(configuration_name)
-        return f"{self.plans_identifier}_{configuration_name}"
+    def is_preprocessed_as_by_nnunet(self) -> bool:
+        return super().is_preprocessed_as_by_nnunet() and np.allclose(self.spacing, self.own_spacing)
 
     def shape_to_cover(self, median_shape: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
         if len(median_shape) != self.foreign.dimension:

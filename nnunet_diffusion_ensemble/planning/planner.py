@@ -114,10 +114,13 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         return np.median([compute_new_shape(shape, original, spacing) for shape, original in found], axis=0)
 
     def generate_data_identifier(self, configuration_name: str) -> str:
-        """nnU-Net's own preprocessed data is shared unless the spacing differs from it."""
-        if self.overwrite_target_spacing is None and self.options.image_size is None:
+        """nnU-Net's own preprocessed data is shared if it is the same."""
+        if self.is_preprocessed_as_by_nnunet():
             return super().generate_data_identifier(configuration_name)
         return f"{self.plans_identifier}_{configuration_name}"
+
+    def is_preprocessed_as_by_nnunet(self) -> bool:
+        return self.overwrite_target_spacing is None and self.options.image_size is None
 
     def get_plans_for_configuration(
         self,

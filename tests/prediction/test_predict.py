@@ -115,12 +115,6 @@ def test_chosen_timesteps_are_those_of_stock_prediction_with_such_plans(
     assert sorted(path.name for path in (output / "timesteps").iterdir()) == ["t001", "t400"]
 
 
-def test_records_of_before_timesteps_could_be_chosen_still_hold() -> None:
-    before = {"folds": [0], "checkpoint_name": "checkpoint_final.pth", "tile_step_size": 0.5, "use_mirroring": True}
-    assert PredictionSettings(folds=(0,), device="cpu").to_json() == before
-    assert PredictionSettings(folds=(0,), device="cpu", timesteps=(1, 9)).to_json() == {**before, "timesteps": [1, 9]}
-
-
 def test_maps_lie_where_the_image_does(model_folder: Callable, images: Callable, tmp_path: Path) -> None:
     output, cases = tmp_path / "out", images(num_cases=1)
     run(cases, output, model_folder(labels=THREE))
