@@ -1,22 +1,18 @@
 """What the benchmark of time and memory measures, and the bar for the memory of the head."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from scripts import load_script
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "cost.py"
 
 
 @pytest.fixture(scope="module")
 def cost() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cost", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 def test_peak_is_the_most_that_tensors_hold_at_once(cost: ModuleType) -> None:

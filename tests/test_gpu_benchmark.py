@@ -1,6 +1,5 @@
 """The benchmark for a GPU machine without a network, dry-run on the CPU from packing to the denoiser."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scripts import load_script
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "gpu"
 SIZE, NAMES = 32, [f"P{i}" for i in range(6)]
@@ -21,12 +21,7 @@ MEASURED = ("data", "speed", "compiled", "memory", "pretrain", "export", "study"
 
 
 def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"gpu_{name}", FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FOLDER / f"{name}.py")
 
 
 @pytest.fixture(scope="module")

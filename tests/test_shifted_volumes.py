@@ -1,24 +1,18 @@
 """Another scanner by formula, benchmarks/hippocampus.py: what each shift does to volumes whose result is known."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from scripts import load_script
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "hippocampus.py"
 
 
 @pytest.fixture(scope="module")
 def shifts() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("shifted_hippocampus", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FILE)
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """The drawing of the house is that of the code, and that of the floors which tests/test_architecture.py keeps."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
 import test_architecture as house
+from scripts import load_script
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -16,11 +15,7 @@ COMMAND = "run python docs/draw_architecture.py"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("draw_architecture", DOCS / "draw_architecture.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DOCS / "draw_architecture.py")
 
 
 @pytest.fixture(scope="module")

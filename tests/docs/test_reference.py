@@ -1,12 +1,12 @@
 """Pages of the reference are those of the code: commands, and files that are written."""
 
 import ast
-import importlib.util
 import re
 from types import ModuleType
 
 import pytest
 from documented import DOCS, REPOSITORY
+from scripts import load_script
 
 from nnunet_diffusion_ensemble.cli.parser import COMMANDS
 
@@ -18,11 +18,7 @@ READ_ONLY = {"SPEC.yaml", "config.json", "scheduler_config.json", "split.json", 
 
 def load(name: str) -> ModuleType:
     """A script of the documents."""
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(DOCS / f"{name}.py")
 
 
 @pytest.fixture(scope="module")

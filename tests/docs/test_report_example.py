@@ -1,7 +1,6 @@
 """The report that the page on reports shows: small, whole, of the demo, and without folders of who made it."""
 
 import base64
-import importlib.util
 import io
 import re
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from documented import DOCS
 from PIL import Image
+from scripts import load_script
 
 FILE = DOCS / "how-to" / "report_example.html"
 MEGABYTE = 1e6
@@ -48,10 +48,7 @@ def test_the_page_embeds_it_and_says_whose_images_it_shows() -> None:
 
 
 def test_a_palette_changes_no_pixel_of_a_picture_with_few_colours() -> None:
-    spec = importlib.util.spec_from_file_location("write_report_example", DOCS / "write_report_example.py")
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(DOCS / "write_report_example.py")
     pixels = np.random.default_rng(0).choice([0, 90, 255], (20, 30, 3)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="png")

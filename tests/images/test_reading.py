@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -268,3 +269,20 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture) -> Non
     with pytest.raises(ImageError):
         read_images(NaturalImage2DIO(), [tmp_path / "b.tif"])
     assert capfd.readouterr() == ("", "")
+
+
+def test_python_searches_no_folder_for_what_imageio_asks_for_at_every_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+
+    class Listener:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            searched.append(name)
+
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    read_images(NaturalImage2DIO(), [tmp_path / "a.png"])  # what is there is imported once
+    monkeypatch.setattr(sys, "meta_path", [Listener, *sys.meta_path])
+    read_images(NaturalImage2DIO(), [tmp_path / "a.png"])
+    assert searched == []
