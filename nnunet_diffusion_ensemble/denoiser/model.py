@@ -308,5 +308,14 @@ class FineTunedDenoiser(Denoiser):
 
     def __init__(self, architecture: Mapping[str, Any], input_channels: int, settings: DenoiserSettings):
         super().__init__(architecture, input_channels, settings)
+        self.learn(True)
+
+    def learn(self, learns: bool) -> None:
+        """Whether it learns from the next call of `train` on, or is only read, as `FrozenDenoiser` is."""
+        self.learns = learns
+        self.requires_grad_(learns)
         for layer in self.unet.output_layers:  # DDP waits in vain for gradients of what is not used
             layer.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "FineTunedDenoiser":
+        return super().train(mode and self.learns)

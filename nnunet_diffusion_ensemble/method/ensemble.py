@@ -94,6 +94,9 @@ class TrainingSettings(Settings):
     learning_rate: Positive = Field(1e-3, description="of the head; decays polynomially")
     weight_decay: float = Field(1e-2, ge=0, description="of the optimizer")
     fine_tune_denoiser: bool = Field(False, description="whether the denoiser, of any library, learns with the head")
+    head_first: float = Field(
+        0.0, ge=0, lt=1, description="share of the epochs, the first ones, in which the head learns alone even then"
+    )
     denoiser_learning_rate: Positive = Field(1e-4, description="of the denoiser then; decays alike")
     timesteps_per_image: Count | None = Field(
         1,

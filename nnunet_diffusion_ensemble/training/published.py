@@ -34,6 +34,7 @@ TEDM = {
     "ensemble.head.interpolation": "nearest",
     "ensemble.head.finest_levels": None,
     "training.fine_tune_denoiser": False,
+    "training.head_first": 0.0,
     "training.timesteps_per_image": None,
     "training.augmentation": "nnunet",
 }

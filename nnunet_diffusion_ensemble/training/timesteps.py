@@ -10,6 +10,7 @@ from nnunetv2.paths import nnUNet_results
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
+from nnunet_diffusion_ensemble.denoiser.model import FineTunedDenoiser
 from nnunet_diffusion_ensemble.denoiser.pretrained import find_pretrained_checkpoint, load_into_network
 from nnunet_diffusion_ensemble.method import DiffusionMethod, on_the_way
 from nnunet_diffusion_ensemble.nnunet.named_classes import module_class
@@ -69,6 +70,21 @@ class TimestepTrainer(SegmentationTrainer):
         self.print_to_log_file(f"Denoiser: {checkpoint}, {length}")
         if note is not None:
             self.print_to_log_file(note)
+
+    @property
+    def first_epoch_of_denoiser(self) -> int:
+        """From which on a fine-tuned denoiser learns: the weights of a new head would first lead it astray
+        (Kumar et al. 2022, arXiv 2202.10054)."""
+        return round(self.method.training.head_first * self.num_epochs)
+
+    def on_train_epoch_start(self) -> None:
+        denoiser = self.plain_network.denoiser
+        learns = self.current_epoch >= self.first_epoch_of_denoiser
+        if isinstance(denoiser, FineTunedDenoiser) and denoiser.learns != learns:
+            denoiser.learn(learns)
+            if self.is_ddp:
+                self.distribute()
+        super().on_train_epoch_start()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The head and, where it is fine-tuned, the denoiser, which has a learning rate of its own."""

@@ -104,10 +104,14 @@ class DiffusionTrainer(nnUNetTrainer):
         if self.is_ddp:
             self.share_batch()
             self.loss = self._build_loss()
-            is_on_gpu = self.device.type == "cuda"
-            if is_on_gpu:
+            if self.device.type == "cuda":
                 self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
-            self.network = DistributedDataParallel(self.network, device_ids=[self.device] if is_on_gpu else None)
+            self.distribute()
+
+    def distribute(self) -> None:
+        """Has the processes share their gradients: anew when other parameters are to learn."""
+        network = self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+        self.network = DistributedDataParallel(network, [self.device] if self.device.type == "cuda" else None)
 
     def _keep_fused(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         """The state that another device left, with groups that say what is right on this one."""

@@ -68,6 +68,7 @@ UNUSUAL = DiffusionMethod(
         learning_rate=0.1,
         weight_decay=0.2,
         fine_tune_denoiser=True,
+        head_first=0.5,
         denoiser_learning_rate=0.3,
         timesteps_per_image=None,
         augmentation="shift",

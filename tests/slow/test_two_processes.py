@@ -40,8 +40,8 @@ OPTIONS = (
 # Statistics of batch norm are those of a process on the CPU; SyncBatchNorm is for GPUs.
 WITHOUT_BATCH_NORM = {"ensemble.head.hidden_features": []}
 FAST = {"pretraining.learning_rate": 0.01, "pretraining.warmup_iterations": 1, "training.learning_rate": 0.05}
-# Every weight of the denoiser learns, and each image draws its own timesteps.
-FINE_TUNED = {"training.fine_tune_denoiser": True, "training.timesteps_per_image": 2}
+# Every weight of the denoiser learns, from the second epoch on, and each image draws its own timesteps.
+FINE_TUNED = {"training.fine_tune_denoiser": True, "training.head_first": 0.5, "training.timesteps_per_image": 2}
 EPSILON = {"denoiser.prediction_type": "epsilon"}  # of which the loss falls at once
 SHORT_TIMEOUT, LONG_WAIT = timedelta(seconds=5), 11
 

@@ -20,6 +20,9 @@ LENGTH = {
     "pretraining.save_samples_every": NUM_EPOCHS,
     "pretraining.max_hours": 145 / 3600,  # so short that the learning rate follows the clock
 }
+# The training that goes on begins with the third of four epochs: the denoiser learns since the second, from now on, and
+# from the fourth on.
+HEAD_FIRST = [{"training.fine_tune_denoiser": True, "training.head_first": share} for share in (0.25, 0.5, 0.75)]
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +36,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def begin(make_trainer: Callable, randomise: Callable) -> Callable[..., Any]:
     """Trainers with random weights and a scaler of losses that changes its scale every other step."""
 
-    def begun(trainer_class: type, seed: int = 0, **options: Any) -> Any:
-        trainer = make_trainer(trainer_class, LENGTH, **options)
+    def begun(trainer_class: type, seed: int = 0, settings: dict | None = None, **options: Any) -> Any:
+        trainer = make_trainer(trainer_class, LENGTH | (settings or {}), **options)
         trainer.initialize()
         randomise(trainer.network, seed)
         trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=2)
@@ -79,19 +82,22 @@ def end_of(trainer: Any) -> dict[str, Any]:
     return checkpoint
 
 
-@BOTH
+@pytest.mark.parametrize(
+    ("trainer_class", "settings"),
+    [(DiffusionPretrainTrainer, {}), *((DiffusionEnsembleTrainer, settings) for settings in ({}, *HEAD_FIRST))],
+)
 def test_a_training_that_was_interrupted_ends_exactly_as_one_that_was_not(
-    trainer_class: type, begin: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    trainer_class: type, settings: dict, begin: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = begin(trainer_class)
+    whole = begin(trainer_class, settings=settings)
     run(whole)
     expected = end_of(whole)
     assert expected["grad_scaler_state"]["scale"] > 64 and expected["current_epoch"] == NUM_EPOCHS
 
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "other_results"))
-    killed = begin(trainer_class)
+    killed = begin(trainer_class, settings=settings)
     run(killed, until_epoch=2, steps_of_the_next=2)
-    continued = begin(trainer_class, seed=1)
+    continued = begin(trainer_class, seed=1, settings=settings)
     continued.load_checkpoint(str(Path(killed.output_folder) / "checkpoint_latest.pth"))
     run(continued)
     torch.testing.assert_close(end_of(continued), expected, rtol=0, atol=0, equal_nan=True)

@@ -41,6 +41,7 @@ OTHER_PLANS = {
     "ensemble.head.interpolation": "linear",
     "ensemble.head.finest_levels": 2,
     "training.fine_tune_denoiser": True,
+    "training.head_first": 0.5,
     "training.timesteps_per_image": 2,
     "training.augmentation": "shift",
 }
@@ -83,7 +84,7 @@ def test_the_plans_beside_the_model_say_the_definition_whatever_the_plans_said(
     found += (ensemble["adds_noise"], training["fine_tune_denoiser"])
     assert found == DEFINITIONS[name]
     assert (head["interpolation"], training["timesteps_per_image"]) == ("nearest", None)
-    assert training["augmentation"] == "nnunet"
+    assert (training["augmentation"], training["head_first"]) == ("nnunet", 0.0)
     assert trainer.method == DiffusionMethod.from_plans({"diffusion": method})
 
 
