@@ -17,21 +17,25 @@ from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
-TRAINERS = (nnUNetTrainer, DiffusionPretrainTrainer, DiffusionEnsembleTrainer)
+FROZEN, FINE_TUNED = ({"training.fine_tune_denoiser": learns} for learns in (False, True))
+TRAINERS: tuple[tuple[type, dict[str, Any]], ...] = (
+    *((nnUNetTrainer, {}), (DiffusionPretrainTrainer, {})),
+    *((DiffusionEnsembleTrainer, FROZEN), (DiffusionEnsembleTrainer, FINE_TUNED)),
+)
 TARGET_GB = 8  # nnU-Net's default, for which the plans were made
 
 
 def works(args: StepArguments, images: int) -> Iterator[tuple[str, Work]]:
     """A training step of each trainer with so many images in a pass."""
-    options = {"ensemble.images_per_pass": images, "pretraining.batch_size": images}
+    fits = {"ensemble.images_per_pass": images, "pretraining.batch_size": images}
     size = args.plans(PLANNED)["configurations"]["2d"]["patch_size"]
-    for trainer_class in TRAINERS:
-        trainer = args.trainer(trainer_class, args.plans(PLANNED, options, batch_size=images))
+    for trainer_class, options in TRAINERS:
+        trainer = args.trainer(trainer_class, args.plans(PLANNED, fits | options, batch_size=images))
         scales = trainer._get_deep_supervision_scales()
         zeros = torch.zeros(images, 1, *size)
         targets: Any = [zeros[..., :: round(1 / a), :: round(1 / b)] for a, b in scales] if scales else zeros
         batch = {"data": torch.randn(images, 1, *size), "target": targets}
-        yield trainer_class.__name__, partial(trainer.train_step, batch)
+        yield f"{trainer_class.__name__} {options or ''}".strip(), partial(trainer.train_step, batch)
 
 
 def main() -> None:

@@ -16,16 +16,18 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from results import add_result
 
+from nnunet_diffusion_ensemble.method import PUBLISHED_TIMESTEPS
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
 from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
 STOCK = "nnUNetTrainer"
-TRAINERS = {
-    STOCK: nnUNetTrainer,
-    "DiffusionPretrainTrainer": DiffusionPretrainTrainer,
-    "DiffusionEnsembleTrainer": DiffusionEnsembleTrainer,
+TRAINERS: dict[str, tuple[type, dict[str, Any]]] = {
+    STOCK: (nnUNetTrainer, {}),
+    "DiffusionPretrainTrainer": (DiffusionPretrainTrainer, {}),
+    "DiffusionEnsembleTrainer, head": (DiffusionEnsembleTrainer, {"training.fine_tune_denoiser": False}),
+    "DiffusionEnsembleTrainer, head and denoiser": (DiffusionEnsembleTrainer, {"training.fine_tune_denoiser": True}),
 }
-ONE_TIMESTEP = {"ensemble.timesteps": (50,)}
+EIGHT_TIMESTEPS, ONE_TIMESTEP = {"ensemble.timesteps": PUBLISHED_TIMESTEPS}, {"ensemble.timesteps": (50,)}
 
 
 def fixed_batch(args: StepArguments, trainer: Any) -> dict[str, Any]:
@@ -48,7 +50,9 @@ def training_work(args: StepArguments, trainer: Any) -> Work:
 
 
 def measure_training(args: StepArguments, plans: str, seconds: float) -> None:
-    trainers = {name: args.trainer(trainer_class, args.plans(plans)) for name, trainer_class in TRAINERS.items()}
+    trainers = {
+        name: args.trainer(made_by, args.plans(plans, options)) for name, (made_by, options) in TRAINERS.items()
+    }
     works = {name: training_work(args, trainer) for name, trainer in trainers.items()}
     report(args, f"{plans}, training step", rates(works, args.device, seconds))
     if not args.compiled:
@@ -69,8 +73,8 @@ def rate_when_loaded(trainer: Any, seconds: float) -> float:
 
 def measure_memory_of_training(args: StepArguments, plans: str) -> None:
     """Each alone on the card."""
-    for name, trainer_class in TRAINERS.items():
-        trainer = args.trainer(trainer_class, args.plans(plans))
+    for name, (trainer_class, options) in TRAINERS.items():
+        trainer = args.trainer(trainer_class, args.plans(plans, options))
         work = training_work(args, trainer)
         row = {"card": args.card, "plans": plans, "trainer": name, "batch": args.batch_size}
         add_result(args.output, "memory of a training step", {**row, "peak, MB": peak_mb(work, args.device)})
@@ -81,10 +85,10 @@ def measure_memory_of_training(args: StepArguments, plans: str) -> None:
 
 
 def predictors(args: StepArguments, plans: str) -> dict[str, nnUNetPredictor]:
-    """Of stock nnU-Net, of the ensemble, and of the ensemble of one timestep; random weights."""
+    """Of stock nnU-Net, of the published ensemble, and of an ensemble of one timestep; random weights."""
     cases = {
         STOCK: (nnUNetTrainer, {}),
-        "all timesteps": (DiffusionEnsembleTrainer, {}),
+        "eight timesteps": (DiffusionEnsembleTrainer, EIGHT_TIMESTEPS),
         "one timestep": (DiffusionEnsembleTrainer, ONE_TIMESTEP),
     }
     found = {}

@@ -32,6 +32,9 @@ METHOD_OPTIONS = {
     "--epochs": "training.num_epochs",
     "--iterations": "training.num_iterations_per_epoch",
     "--learning-rate": "training.learning_rate",
+    "--fine-tune-denoiser": "training.fine_tune_denoiser",
+    "--head-first": "training.head_first",
+    "--denoiser-learning-rate": "training.denoiser_learning_rate",
     "--augmentation": "training.augmentation",
     "--pretraining-epochs": "pretraining.num_epochs",
     "--pretraining-max-hours": "pretraining.max_hours",
@@ -66,6 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_options(parser: argparse.ArgumentParser, options: Mapping[str, str], known: Mapping[str, Key]) -> None:
     for option, path in options.items():
         key = known[path]
+        if key.value_type is bool:
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, help=_help(key))
+            continue
         parser.add_argument(option, type=key.value_type, nargs="+" if key.is_list else None, help=_help(key))
 
 

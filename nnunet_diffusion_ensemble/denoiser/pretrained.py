@@ -20,6 +20,7 @@ from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes, listed
 from nnunet_diffusion_ensemble.system.messages import blaming
 
 PREFIX = "denoiser."
+BEFORE_FINE_TUNING = "denoiser_before_fine_tuning"  # in a checkpoint: its weights, as `network_weights` name them
 # One convolution, which the state dict of nnU-Net's building block holds under two names.
 STEM_WEIGHTS = tuple(f"{PREFIX}unet.encoder.stem.convs.0.{name}.weight" for name in ("conv", "all_modules.0"))
 OUTPUT = f"{PREFIX}unet.output"
@@ -110,8 +111,21 @@ class PretrainedDenoiser:
         return denoiser.eval()
 
 
+def denoiser_weights(network_weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the denoiser among the weights of a network; none if it has no denoiser."""
+    return {name: value for name, value in network_weights.items() if name.startswith(PREFIX)}
+
+
+def copied_to_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, of which those that share memory, as one convolution of nnU-Net's under two names does, still do."""
+    copies: dict[tuple, Tensor] = {}
+    for value in weights.values():
+        copies.setdefault((value.data_ptr(), value.shape), value.detach().to("cpu", copy=True))
+    return {name: copies[value.data_ptr(), value.shape] for name, value in weights.items()}
+
+
 def read_pretrained(file: Path, trusted: bool = False) -> PretrainedDenoiser:
-    """Reads the denoiser in a checkpoint of `DiffusionPretrainTrainer`, or of a trainer that left it frozen.
+    """Reads the denoiser in a checkpoint of `DiffusionPretrainTrainer`, or of a trainer that started from one.
 
     Args:
         file: the checkpoint, or what `nnunet-diffusion export` made of it.
@@ -122,7 +136,7 @@ def read_pretrained(file: Path, trusted: bool = False) -> PretrainedDenoiser:
         ValueError: the file is no such checkpoint; the message says what it is.
     """
     checkpoint = read_checkpoint(file, trusted=trusted)
-    weights = {k: v for k, v in checkpoint["network_weights"].items() if k.startswith(PREFIX)}
+    weights = checkpoint.get(BEFORE_FINE_TUNING) or denoiser_weights(checkpoint["network_weights"])
     if not weights:
         raise ValueError(
             f"{file} holds no denoiser: it was written by {checkpoint['trainer_name']}. "
@@ -135,7 +149,7 @@ def read_pretrained(file: Path, trusted: bool = False) -> PretrainedDenoiser:
         was_fine_tuned = configuration[PLANS_KEY].get("training", {}).get("fine_tune_denoiser", False)
         denoiser = PretrainedDenoiser(file, weights, plans, name, configuration)
         denoiser.check(trusted)
-    if was_fine_tuned and pretrained_by(checkpoint) != DENOISER:
+    if was_fine_tuned and pretrained_by(checkpoint) != DENOISER and BEFORE_FINE_TUNING not in checkpoint:
         raise ValueError(
             f"{file} holds a denoiser that {checkpoint['trainer_name']} has fine-tuned for segmentation: it does not "
             f"denoise any more. Name the checkpoint of {TRAINER_NAME} that it was made from."

@@ -54,7 +54,7 @@ class EnsembleSettings(Settings):
         PUBLISHED_TIMESTEPS,
         min_length=1,
         description="timesteps at which the denoiser is read. Default: those of 1000 steps; of another number as far "
-        "on the way",
+        "on the way. Where the denoiser is fine-tuned the planner chooses the four smallest",
     )
     single_timestep: Timestep = Field(
         TIMESTEP_SETTINGS["ensemble.single_timestep"][1], description="the one timestep of `SingleTimestepTrainer`"
@@ -93,7 +93,9 @@ class TrainingSettings(Settings):
     optimizer: Literal["AdamW", "SGD"] = Field("AdamW", description="of the segmentation training")
     learning_rate: Positive = Field(1e-3, description="of the head; decays polynomially")
     weight_decay: float = Field(1e-2, ge=0, description="of the optimizer")
-    fine_tune_denoiser: bool = Field(False, description="whether the denoiser, of any library, learns with the head")
+    fine_tune_denoiser: bool = Field(
+        False, description="whether the denoiser, of any library, learns with the head. The planner chooses"
+    )
     head_first: float = Field(
         0.0, ge=0, lt=1, description="share of the epochs, the first ones, in which the head learns alone even then"
     )

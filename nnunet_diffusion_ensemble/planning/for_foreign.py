@@ -19,6 +19,8 @@ class ForeignDenoiserPlanner(SingleConfigurationPlanner):
     channels of this data set.
     """
 
+    fine_tunes_in = ()  # their denoisers may be hundreds of times as large as ours
+
     def __init__(self, *args: Any, foreign: ForeignDenoiser, **kwargs: Any) -> None:
         super().__init__(*args, dimension=foreign.dimension, **kwargs)
         self.foreign = foreign

@@ -16,13 +16,20 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_diffusion_ensemble.data.fingerprint import MARK as FINGERPRINT_MARK
 from nnunet_diffusion_ensemble.data.verify import verify_dataset
-from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, DiffusionMethod
+from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, DiffusionMethod, on_the_way
 from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import find_unlabelled_cases
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
 from nnunet_diffusion_ensemble.system.told import tell_in_nnunets_commands
 
 LARGEST_PRETRAINING_BATCH = 32
 SMALLEST_PATCH = 4  # nnU-Net's smallest edge of a feature map
+# What is planned where the denoiser is fine-tuned; docs/explanation/results.md says why.
+FINE_TUNING = {
+    "training.fine_tune_denoiser": True,
+    "training.head_first": 0.5,
+    "training.denoiser_learning_rate": 2e-4,
+    "ensemble.timesteps": (1, 10, 25, 50),
+}
 VALIDATION_IMAGES = {2: 64, 3: 16}  # by dimension; they are kept in memory
 
 tell_in_nnunets_commands()
@@ -39,6 +46,7 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
     """
 
     needs_labels = True
+    fine_tunes_in: tuple[int, ...] = (2,)  # dimensions; what it brings to 3D was not measured
 
     def __init__(
         self,
@@ -136,9 +144,13 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         )
         plan["median_image_size_in_voxels"] = median_shape  # of the images, whatever patches were to cover
         self.adapt_plan(plan, approximate_n_voxels_dataset)
+        method = self._method(plan, approximate_n_voxels_dataset)
         if self.options.batch_size is not None:
             plan["batch_size"] = self.options.batch_size
-        plan[PLANS_KEY] = self._method(plan, approximate_n_voxels_dataset).to_plans()
+        elif method.training.fine_tune_denoiser:  # of the head, too, feature maps are kept before and after each norm
+            most = self.images_in_memory(plan, further_features=2 * sum(method.ensemble.head.hidden_features))
+            plan["batch_size"] = min(plan["batch_size"], most)
+        plan[PLANS_KEY] = method.to_plans()
         return plan
 
     def shape_to_cover(self, median_shape: Sequence[int] | np.ndarray) -> Sequence[int] | np.ndarray:
@@ -166,11 +178,26 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
             "ensemble.averaging": "sigmoid" if labels.has_regions else "softmax",
             "ensemble.images_per_pass": images_per_pass,
             "training.augmentation": "shift",  # plans that do not say it are older, and were made for nnU-Net's
+            **self.default_options(),
         }
-        return DiffusionMethod().with_options({**planned, **self.default_options(), **self.options.method})
+        method = DiffusionMethod().with_options({**planned, **self.options.method})
+        if not self.fine_tunes(plan):
+            return method
+        fine_tuning = on_the_way(FINE_TUNING, method.denoiser.num_diffusion_steps)
+        return method.with_options({**fine_tuning, **self.options.method})
 
-    def images_in_memory(self, plan: dict) -> int:
-        """How many patches nnU-Net's memory rule allows in one pass, whatever the size of the data set."""
+    def fine_tunes(self, plan: dict) -> bool:
+        """Whether training goes on to fine-tune the denoiser, unless the user has said it."""
+        default = len(plan["spacing"]) in self.fine_tunes_in
+        return bool(self.options.method.get("training.fine_tune_denoiser", default))
+
+    def images_in_memory(self, plan: dict, further_features: int = 0) -> int:
+        """How many patches nnU-Net's memory rule allows in one pass, whatever the size of the data set.
+
+        Args:
+            plan: of a configuration.
+            further_features: feature maps of the size of the patch that are kept beside those of the U-Net.
+        """
         architecture = plan["architecture"]
         estimate = self.static_estimate_VRAM_usage(
             plan["patch_size"],
@@ -180,6 +207,7 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
             architecture["arch_kwargs"],
             architecture["_kw_requires_import"],
         )
+        estimate += further_features * int(np.prod(plan["patch_size"]))
         is_2d = len(plan["spacing"]) == 2
         reference = self.UNet_reference_val_2d if is_2d else self.UNet_reference_val_3d
         reference *= self.UNet_vram_target_GB / self.UNet_reference_val_corresp_GB

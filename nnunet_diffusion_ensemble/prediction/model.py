@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.denoising_error import denoising_error
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser, FrozenDenoiser
-from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
+from nnunet_diffusion_ensemble.denoiser.pretrained import BEFORE_FINE_TUNING, read_pretrained
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
@@ -72,7 +72,8 @@ class TrainedModel:
         module: what it runs.
         labels: what the channels of the network's prediction stand for.
         timesteps: those whose predictions are averaged; empty for a network that makes one prediction.
-        separate_denoiser: the denoiser whose error is measured; None is that of the network.
+        denoisers: those whose mean error is measured, where that is not the network's own: the one that the user has
+            named, or of each fold the one that was fine-tuned.
     """
 
     folder: Path
@@ -80,7 +81,7 @@ class TrainedModel:
     module: TimestepChannels
     labels: LabelManager
     timesteps: tuple[int, ...]
-    separate_denoiser: Denoiser | None = None
+    denoisers: tuple[Denoiser, ...] = ()
 
     @property
     def dataset_json(self) -> dict[str, Any]:
@@ -123,21 +124,19 @@ class TrainedModel:
         )
 
     def denoising_error(self, image: Tensor) -> dict[int, float]:
-        """`denoising_error` of a preprocessed image, averaged over folds.
+        """`denoising_error` of a preprocessed image, averaged over folds; empty where there is no denoiser."""
+        found = [self._error_of(denoiser, image) for denoiser in self.denoisers] or self._errors_of_frozen(image)
+        return {t: fmean(errors[t] for errors in found) for t in found[0]} if found else {}
 
-        Empty for a network without a denoiser and for one whose denoiser was trained on with the head, which made it a
-        part of a segmentation network; then `separate_denoiser` is needed.
-        """
-        if self.separate_denoiser is not None:
-            return self._error_of(self.separate_denoiser, image)
+    def _errors_of_frozen(self, image: Tensor) -> list[dict[int, float]]:
         denoiser = getattr(self.module.network, "denoiser", None)
         if not isinstance(denoiser, FrozenDenoiser):
-            return {}
-        of_folds = []
+            return []
+        found = []
         for weights in self.predictor.list_of_parameters:
             self.module.load_state_dict(weights)
-            of_folds.append(self._error_of(denoiser, image))
-        return {t: fmean(errors[t] for errors in of_folds) for t in of_folds[0]}
+            found.append(self._error_of(denoiser, image))
+        return found
 
     def _error_of(self, denoiser: Denoiser, image: Tensor) -> dict[int, float]:
         patch_size = self.predictor.configuration_manager.patch_size
@@ -201,7 +200,7 @@ def read_model(
     for file, checkpoint in zip(files[::-1], checkpoints[::-1], strict=True):  # those of the first fold stay
         with blaming(file, "It was trained with other plans. " + COPY):
             network.load_state_dict(checkpoint["network_weights"])
-    separate = _fitting_denoiser(denoiser, channels, patch_size)
+    denoisers = _fitting_denoisers(denoiser, channels, patch_size) or _before_fine_tuning(checkpoints, files)
     timesteps = _averaged_timesteps(network)
     module = TimestepChannels(network, with_timesteps=bool(timesteps))
     with contextlib.redirect_stdout(io.StringIO()):  # on a CPU it tells that it is none of CUDA's
@@ -224,7 +223,7 @@ def read_model(
     predictor.label_manager = SimpleNamespace(
         num_segmentation_heads=(1 + len(timesteps)) * labels.num_segmentation_heads
     )
-    return TrainedModel(folder, predictor, module, labels, timesteps, separate)
+    return TrainedModel(folder, predictor, module, labels, timesteps, denoisers)
 
 
 def _with_finite_weights(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -238,15 +237,21 @@ def _with_finite_weights(checkpoint: dict[str, Any], file: Path) -> dict[str, An
     return checkpoint
 
 
-def _fitting_denoiser(source: str | None, channels: int, patch_size: Sequence[int]) -> Denoiser | None:
+def _fitting_denoisers(source: str | None, channels: int, patch_size: Sequence[int]) -> tuple[Denoiser, ...]:
     if source is None:
-        return None
+        return ()
     pretrained = read_pretrained(denoiser_file(source))
     if pretrained.channels != channels:
         raise ValueError(f"The denoiser {source} takes {pretrained.channels} channel(s), the images have {channels}.")
     denoiser = pretrained.module()
     denoiser.unet.check_size(patch_size)
-    return denoiser
+    return (denoiser,)
+
+
+def _before_fine_tuning(checkpoints: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> tuple[Denoiser, ...]:
+    if BEFORE_FINE_TUNING not in checkpoints[0]:
+        return ()
+    return tuple(read_pretrained(file, trusted=True).module() for file in files)
 
 
 def _under_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

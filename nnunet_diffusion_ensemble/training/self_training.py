@@ -11,13 +11,13 @@ from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMu
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
+from nnunet_diffusion_ensemble.denoiser.pretrained import BEFORE_FINE_TUNING, denoiser_weights
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.shapes import different_shapes
 from nnunet_diffusion_ensemble.system.atomic import write_text
 from nnunet_diffusion_ensemble.training.processes import without_wrappers
 
 DESCRIPTION = "self_training.json"
-DENOISER = "denoiser."
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,10 @@ class SelfTraining(nnUNetTrainer):
             return
         network = without_wrappers(self.network)
         own = network.state_dict()
-        weights, what = starting_weights(read_checkpoint(file, trusted=True)["network_weights"], own)
+        teacher = read_checkpoint(file, trusted=True)
+        weights, what = starting_weights(teacher["network_weights"], own)
         network.load_state_dict({**own, **weights})
+        self.before_fine_tuning = teacher.get(BEFORE_FINE_TUNING)
         self.print_to_log_file(f"Starts from {what} {file}")
 
 
@@ -121,11 +123,7 @@ def starting_weights(teacher: Mapping[str, Tensor], own: Mapping[str, Tensor]) -
     """
     if not different_shapes(teacher, own):
         return dict(teacher), "all weights of the teacher in"
-    theirs, ours = (_denoiser(weights) for weights in (teacher, own))
+    theirs, ours = denoiser_weights(teacher), denoiser_weights(own)
     if ours and not different_shapes(theirs, ours):
         return theirs, "the denoiser of the teacher in"
     return {}, "its own weights, which are others than those of the teacher in"
-
-
-def _denoiser(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in weights.items() if name.startswith(DENOISER)}

@@ -11,7 +11,13 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.model import FineTunedDenoiser
-from nnunet_diffusion_ensemble.denoiser.pretrained import find_pretrained_checkpoint, load_into_network
+from nnunet_diffusion_ensemble.denoiser.pretrained import (
+    BEFORE_FINE_TUNING,
+    copied_to_cpu,
+    denoiser_weights,
+    find_pretrained_checkpoint,
+    load_into_network,
+)
 from nnunet_diffusion_ensemble.method import DiffusionMethod, on_the_way
 from nnunet_diffusion_ensemble.nnunet.named_classes import module_class
 from nnunet_diffusion_ensemble.training.segmentation import SegmentationTrainer
@@ -44,12 +50,26 @@ class TimestepTrainer(SegmentationTrainer):
             configuration["architecture"], num_input_channels, num_output_channels, method, configuration["patch_size"]
         )
 
+    before_fine_tuning: Mapping[str, Tensor] | None = None
+
     def on_train_start(self) -> None:
         if not self.was_initialized:
             self.initialize()
-        if not self.plain_network.denoiser.is_pretrained:
+        denoiser = self.plain_network.denoiser
+        if not denoiser.is_pretrained:
             self._load_pretrained_denoiser()
+        if isinstance(denoiser, FineTunedDenoiser) and self.current_epoch == 0 and self.before_fine_tuning is None:
+            self.before_fine_tuning = copied_to_cpu(denoiser_weights(self.plain_network.state_dict()))
         super().on_train_start()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """nnU-Net's, and of a fine-tuned denoiser what it was before: it still tells unusual images."""
+        before = {} if self.before_fine_tuning is None else {BEFORE_FINE_TUNING: self.before_fine_tuning}
+        return {**super().checkpoint(), **before}
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        super().restore(checkpoint)
+        self.before_fine_tuning = checkpoint.get(BEFORE_FINE_TUNING)
 
     def _load_pretrained_denoiser(self) -> None:
         checkpoint = find_pretrained_checkpoint(

@@ -96,6 +96,49 @@ def test_labels_are_trained_on_with_the_shift_augmentation_unless_nnunets_is_ask
         assert method["pretraining"]["augmentation"] == "nnunet"
 
 
+EIGHT, FOUR = [1, 10, 25, 50, 200, 400, 600, 800], [1, 10, 25, 50]
+FINE_TUNED, FROZEN = (True, 0.5, 2e-4), (False, 0.0, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "in_2d", "in_3d"),
+    [
+        ({}, (*FINE_TUNED, FOUR), (*FROZEN, EIGHT)),
+        ({"training.fine_tune_denoiser": False}, (*FROZEN, EIGHT), (*FROZEN, EIGHT)),
+        ({"training.fine_tune_denoiser": True}, (*FINE_TUNED, FOUR), (*FINE_TUNED, FOUR)),
+        ({"training.head_first": 0.2}, (True, 0.2, 2e-4, FOUR), (False, 0.2, 1e-4, EIGHT)),
+        ({"ensemble.timesteps": (200, 400)}, (*FINE_TUNED, [200, 400]), (*FROZEN, [200, 400])),
+        ({"denoiser.num_diffusion_steps": 100}, (*FINE_TUNED, [0, 1, 2, 5]), (*FROZEN, [0, 1, 2, 5, 20, 40, 60, 80])),
+    ],
+)
+def test_the_denoiser_is_fine_tuned_in_2d_unless_the_options_say_otherwise(
+    options, in_2d, in_3d, tmp_path, monkeypatch
+):
+    name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (24, 40, 36), (1.0, 1.0, 1.0))
+    planned = plan(DiffusionEnsemblePlanner(name, options=PlanningOptions(method=options)))
+    for configuration, expected in (("2d", in_2d), ("3d_fullres", in_3d)):
+        method = planned[configuration]["diffusion"]
+        training = method["training"]
+        found = (training["fine_tune_denoiser"], training["head_first"], training["denoiser_learning_rate"])
+        assert (*found, method["ensemble"]["timesteps"]) == expected
+
+
+def test_a_batch_leaves_memory_for_the_head_where_the_denoiser_is_fine_tuned(tmp_path, monkeypatch):
+    name, batches = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0)), {}
+    for tuned in (False, True):
+        options = PlanningOptions(method={"training.fine_tune_denoiser": tuned})
+        planner = DiffusionEnsemblePlanner(name, options=options)
+        planner.max_dataset_covered = 1e6  # so that memory alone limits the batch
+        planned = plan(planner)["2d"]
+        batches[tuned] = planned["batch_size"]
+    # The head keeps 128 and 32 feature maps twice. nnU-Net's estimate is inversely proportional to its batch.
+    estimate = (
+        planner.UNet_reference_val_2d * planner.UNet_reference_val_corresp_bs_2d / planner.images_in_memory(planned)
+    )
+    with_head = estimate + 2 * (128 + 32) * 64 * 64
+    assert batches[True] == pytest.approx(batches[False] * estimate / with_head, rel=0.02)
+
+
 def test_options_change_topology_batch_and_method(tmp_path, monkeypatch):
     name = make_dataset(tmp_path, monkeypatch, {"0": "MRI"}, (1, 64, 64), (999.0, 1.0, 1.0))
     options = PlanningOptions(

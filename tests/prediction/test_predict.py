@@ -16,6 +16,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from PIL import Image
 from stock_prediction import stock
 
+from nnunet_diffusion_ensemble.denoiser.pretrained import BEFORE_FINE_TUNING, denoiser_weights
 from nnunet_diffusion_ensemble.prediction.folder import CaseFiles, PredictionFolder
 from nnunet_diffusion_ensemble.prediction.model import read_model
 from nnunet_diffusion_ensemble.prediction.origin import Origin
@@ -195,6 +196,24 @@ def test_the_denoising_error_is_the_mean_over_folds_and_timesteps(
     found = [float(row[f"denoising_error_t{t}"]) for t in (50, 200, 400, 600, 800)]
     assert found == pytest.approx(expected, rel=2e-3)
     assert float(row["denoising_error"]) == pytest.approx(np.mean(expected), rel=2e-3)
+
+
+def test_of_a_fine_tuned_denoiser_the_error_is_that_of_what_it_was_before(
+    one_tile: Path, model_folder: Callable, tmp_path: Path
+) -> None:
+    both = PredictionSettings(folds=(0, 1), device="cpu")
+    frozen = model_folder(name="frozen", folds=(0, 1))
+    tuned = model_folder(name="tuned", folds=(0, 1), options={"training.fine_tune_denoiser": True})
+    assert table(run(one_tile, tmp_path / "unknown", tuned, both))["case_0"]["denoising_error"] == ""
+    for fold in both.folds:
+        file = tuned / f"fold_{fold}" / "checkpoint_final.pth"
+        before = torch.load(frozen / f"fold_{fold}" / file.name, weights_only=False)["network_weights"]
+        checkpoint = torch.load(file, weights_only=False)
+        weights = {name: value * 1.1 for name, value in before.items() if value.is_floating_point()}
+        checkpoint["network_weights"] |= {name: v for name, v in weights.items() if name.startswith("denoiser.unet")}
+        torch.save(checkpoint | {BEFORE_FINE_TUNING: denoiser_weights(before)}, file)
+    expected = table(run(one_tile, tmp_path / "frozen", frozen, both))["case_0"]["denoising_error"]
+    assert table(run(one_tile, tmp_path / "tuned", tuned, both))["case_0"]["denoising_error"] == expected
 
 
 def test_another_denoiser_may_be_measured(one_tile: Path, model_folder: Callable, tmp_path: Path) -> None:

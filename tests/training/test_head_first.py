@@ -1,6 +1,7 @@
 """A denoiser that is fine-tuned once the head has learned for some epochs: what learns when, alone and under DDP."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_diffusion_ensemble.denoiser.pretrained import denoiser_weights, read_pretrained
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
 
 # Of ten epochs the first three, rounded.
@@ -52,6 +54,27 @@ def test_until_then_the_denoiser_is_in_eval_mode(begin: Callable) -> None:
         trainer.on_train_epoch_start()
         modes.append({module.training for module in trainer.network.denoiser.modules()})
     assert modes == [{False}, {False}, {True}]
+
+
+def test_the_checkpoint_keeps_what_the_denoiser_was_before(begin: Callable, randn: Callable, tmp_path: Path) -> None:
+    trainer = begin()
+    trainer.network.denoiser.trained_iterations += 1
+    expected = {name: value.clone() for name, value in denoiser_weights(trainer.network.state_dict()).items()}
+    trainer.on_train_start()
+    train(trainer, randn)
+    trainer.save_checkpoint(str(tmp_path / "first.pth"))
+    continued = begin()
+    continued.load_checkpoint(str(tmp_path / "first.pth"))
+    continued.on_train_start()
+    continued.save_checkpoint(str(tmp_path / "second.pth"))
+    for name in ("first", "second"):
+        found = read_pretrained(tmp_path / f"{name}.pth").weights
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], value) for key, value in expected.items())
+    # Two names of nnU-Net's for one convolution stay one tensor.
+    convolution = "denoiser.unet.encoder.stem.convs.0."
+    kept = trainer.before_fine_tuning
+    assert kept[f"{convolution}conv.weight"] is kept[f"{convolution}all_modules.0.weight"]
 
 
 def test_processes_share_the_gradients_of_what_learns(begin: Callable, randn: Callable) -> None:
