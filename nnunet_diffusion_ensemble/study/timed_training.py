@@ -193,20 +193,27 @@ def set_length(trainer: Any, length: TrainingLength) -> None:
 
 
 def measure_iteration(trainer: Any, clock: str) -> float:
-    """Seconds of one iteration, with loading and augmentation; the trainer is of no use afterwards."""
+    """Seconds of one iteration, with loading and augmentation, on average over the training; the trainer is of no use
+    afterwards."""
     trainer.disable_checkpointing = True
     trainer.on_train_start()
+    phases = getattr(trainer, "phases", {0: 1.0})  # of our trainers only
+    seconds = sum(share * _seconds_in(trainer, epoch, clock) for epoch, share in phases.items())
+    for loader in (trainer.dataloader_train, trainer.dataloader_val):
+        if hasattr(loader, "_finish"):  # worker processes
+            loader._finish()
+    return seconds
+
+
+def _seconds_in(trainer: Any, epoch: int, clock: str) -> float:
+    trainer.current_epoch = epoch
     trainer.on_train_epoch_start()
     for _ in range(WARM_UP_ITERATIONS):
         trainer.train_step(next(trainer.dataloader_train))
     start = _now(clock)
     for _ in range(MEASURED_ITERATIONS):
         trainer.train_step(next(trainer.dataloader_train))
-    seconds = _now(clock) - start
-    for loader in (trainer.dataloader_train, trainer.dataloader_val):
-        if hasattr(loader, "_finish"):  # worker processes
-            loader._finish()
-    return seconds / MEASURED_ITERATIONS
+    return (_now(clock) - start) / MEASURED_ITERATIONS
 
 
 def _now(clock: str) -> float:

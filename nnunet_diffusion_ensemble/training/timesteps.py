@@ -97,6 +97,12 @@ class TimestepTrainer(SegmentationTrainer):
         (Kumar et al. 2022, arXiv 2202.10054)."""
         return round(self.method.training.head_first * self.num_epochs)
 
+    @property
+    def phases(self) -> dict[int, float]:
+        """The first epoch of each part of the training whose iterations cost differently, and its share of all."""
+        first = self.first_epoch_of_denoiser if self.method.training.fine_tune_denoiser else 0
+        return {0: first / self.num_epochs, first: 1 - first / self.num_epochs} if first else {0: 1.0}
+
     def on_train_epoch_start(self) -> None:
         denoiser = self.plain_network.denoiser
         learns = self.current_epoch >= self.first_epoch_of_denoiser

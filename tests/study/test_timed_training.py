@@ -77,6 +77,24 @@ def test_the_first_iterations_are_not_measured_and_workers_are_ended(monkeypatch
     assert ended == [trainer.dataloader_train, trainer.dataloader_val]
 
 
+def test_parts_of_a_training_count_by_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = {"now": 0.0}
+    monkeypatch.setattr(timed_training, "_now", lambda kind: clock["now"])
+    trainer = SimpleNamespace(
+        phases={0: 0.25, 5: 0.75},
+        dataloader_train=iter(lambda: "batch", None),
+        dataloader_val=None,
+        on_train_start=lambda: None,
+        on_train_epoch_start=lambda: None,
+    )
+
+    def train_step(batch: str) -> None:
+        clock["now"] += 1.0 if trainer.current_epoch == 0 else 3.0
+
+    trainer.train_step = train_step
+    assert measure_iteration(trainer, "cpu") == pytest.approx(0.25 * 1 + 0.75 * 3)
+
+
 @pytest.fixture
 def fold(make_trainer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Fold:
     """A fold of tiny cases, of which an iteration is said to take ten seconds."""

@@ -47,6 +47,12 @@ def test_the_denoiser_learns_once_its_share_of_the_epochs_is_over(begin: Callabl
     assert changed == [{"head"}] * LEARNS_FROM + [{"head", "denoiser"}] * 2
 
 
+def test_the_parts_of_the_training_are_as_long_as_it_says(begin: Callable, make_trainer: Callable) -> None:
+    assert begin().phases == {0: pytest.approx(0.3), LEARNS_FROM: pytest.approx(0.7)}
+    for settings in ({"training.fine_tune_denoiser": False}, {"training.head_first": 0.0}):
+        assert make_trainer(DiffusionEnsembleTrainer, SETTINGS | settings).phases == {0: 1.0}
+
+
 def test_until_then_the_denoiser_is_in_eval_mode(begin: Callable) -> None:
     trainer, modes = begin(), []
     for epoch in (0, LEARNS_FROM - 1, LEARNS_FROM):
