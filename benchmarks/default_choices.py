@@ -4,8 +4,8 @@
     python benchmarks/default_choices.py table WORK
 
 Needs the data set, its folds and the test sets of `benchmarks/xrays.py prepare DATA WORK`, and plans that name a
-pretrained denoiser (`nnunet-diffusion plan -d 64 --denoiser chest-xray-64`). nnU-Net's loader augments in this process,
-so that its time counts. The test images are as large as the patch: one tile, no mirroring.
+pretrained denoiser (`nnunet-diffusion plan -d 64 --denoiser chest-xray-64 --no-fine-tune-denoiser`). nnU-Net's loader
+augments in this process, so that its time counts. The test images are as large as the patch: one tile, no mirroring.
 """
 
 import argparse

@@ -35,7 +35,7 @@ PLANNING = {
     "nnunet-diffusion convert Dataset001_Lungs --images DIR --masks DIR --unlabelled DIR": f"nnUNet_raw/{DATA}",
     "nnunet-diffusion plan -d 1 --timesteps 1 50 200 400 --epochs 20": PLANNED,
     "nnunet-diffusion plan -d 1 --mirror-axes -1": PLANNED,
-    "nnunet-diffusion plan -d 1 --timesteps 1 10 25 50": PLANNED,
+    "nnunet-diffusion plan -d 1 --timesteps 1 50": PLANNED,
     "nnunet-diffusion plan -d 1 --images-per-pass 8 --batch-size 2": PLANNED,
     "nnunet-diffusion plan -d 1 --pretraining-max-hours 18": PLANNED,
 }
@@ -98,9 +98,8 @@ COMPARING = {
     ),
 }
 OF_XRAYS = {
-    "nnunet-diffusion plan -d 64 -p S12 --denoiser chest-xray-64 --batch-size 12 --epochs 6 --iterations 100": (
-        f"{OF_64}/S12.json"
-    ),
+    "nnunet-diffusion plan -d 64 -p S12 --denoiser chest-xray-64 --batch-size 12 --epochs 6 --iterations 100 "
+    "--no-fine-tune-denoiser": f"{OF_64}/S12.json",
     "nnunet-diffusion preprocess -d 64 -p S12 -c 2d": f"{OF_64}/nnUNetPlans_2d/case_0.pkl",
     "nnunet-diffusion few-label -d 64 -p S12 --labels 6 --seeds 0 1 2 --trainers DiffusionEnsembleTrainer "
     "--splits DATA/few_label_splits.json -o WORK/study -device cpu": "WORK/study/label_orders.json",
