@@ -9,6 +9,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_diffusion_ensemble.denoiser.pretrained import denoiser_weights
 from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
 from nnunet_diffusion_ensemble.trainers.scratch_trainer import ScratchTrainer
 from nnunet_diffusion_ensemble.trainers.self_training_trainers import (
@@ -121,6 +122,25 @@ def test_a_student_of_the_same_network_starts_from_all_weights(
     trainer._start_from_teacher()
     for name, value in trainer.network.state_dict().items():
         assert torch.equal(value, weights[name]), name
+
+
+def test_a_student_keeps_what_the_denoiser_was_before_the_teachers_training(
+    make_trainer: Callable, describe: Callable, randomise: Callable, tmp_path: Path
+) -> None:
+    fine_tuned = {"training.fine_tune_denoiser": True}
+    taught = make_trainer(DiffusionEnsembleTrainer, fine_tuned)
+    taught.initialize()
+    randomise(taught.network)
+    taught.network.denoiser.trained_iterations.fill_(1)
+    expected = {name: value + 1 for name, value in denoiser_weights(taught.network.state_dict()).items()}
+    taught.before_fine_tuning = expected
+    save(taught, tmp_path / "teacher.pth")
+    trainer = make_trainer(DiffusionEnsembleSelfTrainer, fine_tuned)
+    describe(tmp_path / "teacher.pth")
+    trainer.plot_network_architecture = lambda: None
+    trainer.on_train_start()
+    assert trainer.before_fine_tuning.keys() == expected.keys()
+    assert all(torch.equal(trainer.before_fine_tuning[name], value) for name, value in expected.items())
 
 
 WEIGHTS = {"denoiser.a": torch.ones(2), "head.b": torch.ones(3)}
