@@ -11,6 +11,8 @@ from nnunet_commands import ENSEMBLE, EXTERNAL
 from PIL import Image
 from xray_chain import PLANS, XRAYS, Chain, copy_pngs, names_in
 
+from nnunet_diffusion_ensemble.denoiser.pretrained import BEFORE_FINE_TUNING
+
 pytestmark = pytest.mark.slow
 
 STUDENT_DATA, STUDENT = "Dataset101_LungsSelfTrained1", "DiffusionEnsembleSelfTrainer"
@@ -75,18 +77,22 @@ def test_doubtful_pixels_have_the_ignore_label(xray_chain: Chain, output: Path) 
             assert (labels != 2).mean() == pytest.approx(float(row["kept_pixels"]), abs=1e-5)
 
 
-def test_the_student_keeps_the_denoiser_and_predicts(xray_chain: Chain, output: Path) -> None:
+def test_the_student_learns_from_where_the_teacher_is_and_predicts(xray_chain: Chain, output: Path) -> None:
     workplace = xray_chain.workplace
     teacher, student = (
-        torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)["network_weights"]
+        torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)
         for folder in (
             workplace.trained(ENSEMBLE, PLANS),
             workplace.results / STUDENT_DATA / f"{STUDENT}__{PLANS}__2d",
         )
     )
-    denoiser = [name for name in teacher if name.startswith("denoiser.")]
-    assert all(torch.equal(teacher[name], student[name]) for name in denoiser)
-    assert any(not torch.equal(teacher[name], student[name]) for name in teacher)
+    pretrained = teacher[BEFORE_FINE_TUNING]
+    assert all(torch.equal(student[BEFORE_FINE_TUNING][name], value) for name, value in pretrained.items())
+    weights, before = student["network_weights"], teacher["network_weights"]
+    assert any(not torch.equal(weights[name], before[name]) for name in before)
+    stem = "denoiser.unet.encoder.stem.convs.0.conv.weight"
+    distances = [(weights[stem] - start[stem]).abs().mean() for start in (before, pretrained)]
+    assert distances[0] < distances[1]  # a few steps from the teacher's, not from the pretrained one
     images = xray_chain.test_set("shenzhen")
     model = ["-d", 101, "-c", "2d", "-tr", STUDENT, "-p", PLANS, "-f", 0, "-device", "cpu"]
     predictions = workplace.root / "student"
