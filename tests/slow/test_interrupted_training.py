@@ -5,6 +5,8 @@ import torch
 from nnunet_commands import ENSEMBLE, PRETRAIN, change_plans, training
 from xray_chain import PLANS, Chain
 
+from nnunet_diffusion_ensemble.denoiser.pretrained import BEFORE_FINE_TUNING
+
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registered")]
 
 SHORT = {
@@ -57,7 +59,7 @@ def test_an_ensemble_killed_in_an_epoch_continues_with_the_same_denoiser(xray_ch
     change_plans(xray_chain.workplace.plans(plans), plans, {"pretrained_checkpoint": str(file)})
     final = kill_in_the_second_epoch_and_continue(xray_chain, ENSEMBLE, plans, 0)
     for name, weights in pretrained.items():
-        torch.testing.assert_close(final["network_weights"][name], weights, rtol=0, atol=0)
+        torch.testing.assert_close(final[BEFORE_FINE_TUNING][name], weights, rtol=0, atol=0)
 
 
 def test_an_ensemble_without_a_denoiser_names_the_command_that_makes_one(xray_chain):
@@ -71,6 +73,6 @@ def test_nnunets_option_for_pretrained_weights_brings_the_denoiser(xray_chain):
     change_plans(xray_chain.workplace.plans(plans), plans, {"training.num_epochs": 1})
     file = xray_chain.workplace.trained(PRETRAIN, PLANS) / "fold_all" / "checkpoint_final.pth"
     xray_chain.workplace.train(ENSEMBLE, plans, 0, "-pretrained_weights", file)
-    weights = checkpoint_of(xray_chain, ENSEMBLE, plans, 0)["network_weights"]
+    weights = checkpoint_of(xray_chain, ENSEMBLE, plans, 0)[BEFORE_FINE_TUNING]
     for name, expected in checkpoint_of(xray_chain, PRETRAIN, PLANS, "all")["network_weights"].items():
         torch.testing.assert_close(weights[name], expected, rtol=0, atol=0)
