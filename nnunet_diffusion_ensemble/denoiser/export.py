@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nnunet_diffusion_ensemble.denoiser.folding import folded_weights
 from nnunet_diffusion_ensemble.denoiser.nnssl import nnssl_description
-from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser
+from nnunet_diffusion_ensemble.denoiser.pretrained import PREFIX, TRAINER_NAME, PretrainedDenoiser, each_once
 from nnunet_diffusion_ensemble.method import PLANS_KEY
 from nnunet_diffusion_ensemble.nnunet.checkpoint import write_checkpoint
 from nnunet_diffusion_ensemble.nnunet.pretrainings import DENOISER, PRETRAINS
@@ -100,13 +100,9 @@ def _plans(denoiser: PretrainedDenoiser) -> dict[str, Any]:
 
 
 def _in_half(weights: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """The named ones in float16. A state dict has two names for many, which must not become two tensors."""
-    converted: dict[tuple, Tensor] = {}
-    weights = dict(weights)
-    for name in names:
-        weight = weights[name]
-        key = (weight.data_ptr(), weight.shape)
-        weights[name] = converted.setdefault(key, weight.half())
-        if not weights[name].isfinite().all():
+    """The named ones in float16."""
+    halved = each_once({name: weights[name] for name in names}, Tensor.half)
+    for name, weight in halved.items():
+        if not weight.isfinite().all():
             raise ValueError(f"{name} holds values too large for float16. Export without --half.")
-    return weights
+    return {**weights, **halved}

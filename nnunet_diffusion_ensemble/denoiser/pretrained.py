@@ -1,6 +1,6 @@
 """Finding a pretrained denoiser, checking that it fits, and loading it into the segmentation network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,12 +116,13 @@ def denoiser_weights(network_weights: Mapping[str, Tensor]) -> dict[str, Tensor]
     return {name: value for name, value in network_weights.items() if name.startswith(PREFIX)}
 
 
-def copied_to_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies, of which those that share memory, as one convolution of nnU-Net's under two names does, still do."""
-    copies: dict[tuple, Tensor] = {}
+def each_once(weights: Mapping[str, Tensor], convert: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Converted weights. A state dict has two names for many of nnU-Net's, which must not become two tensors."""
+    converted: dict[tuple, Tensor] = {}
     for value in weights.values():
-        copies.setdefault((value.data_ptr(), value.shape), value.detach().to("cpu", copy=True))
-    return {name: copies[value.data_ptr(), value.shape] for name, value in weights.items()}
+        if (key := (value.data_ptr(), value.shape)) not in converted:
+            converted[key] = convert(value)
+    return {name: converted[value.data_ptr(), value.shape] for name, value in weights.items()}
 
 
 def read_pretrained(file: Path, trusted: bool = False) -> PretrainedDenoiser:
@@ -135,7 +136,11 @@ def read_pretrained(file: Path, trusted: bool = False) -> PretrainedDenoiser:
         FileNotFoundError: there is no such file.
         ValueError: the file is no such checkpoint; the message says what it is.
     """
-    checkpoint = read_checkpoint(file, trusted=trusted)
+    return pretrained_in(read_checkpoint(file, trusted=trusted), file, trusted)
+
+
+def pretrained_in(checkpoint: Mapping[str, Any], file: Path, trusted: bool = False) -> PretrainedDenoiser:
+    """`read_pretrained` of a file that has been read."""
     weights = checkpoint.get(BEFORE_FINE_TUNING) or denoiser_weights(checkpoint["network_weights"])
     if not weights:
         raise ValueError(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nnunet_diffusion_ensemble.denoiser.denoising_error import denoising_error
 from nnunet_diffusion_ensemble.denoiser.model import Denoiser, FrozenDenoiser
-from nnunet_diffusion_ensemble.denoiser.pretrained import BEFORE_FINE_TUNING, read_pretrained
+from nnunet_diffusion_ensemble.denoiser.pretrained import BEFORE_FINE_TUNING, pretrained_in, read_pretrained
 from nnunet_diffusion_ensemble.denoiser.source import denoiser_file
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
@@ -251,7 +251,8 @@ def _fitting_denoisers(source: str | None, channels: int, patch_size: Sequence[i
 def _before_fine_tuning(checkpoints: Sequence[Mapping[str, Any]], files: Sequence[Path]) -> tuple[Denoiser, ...]:
     if BEFORE_FINE_TUNING not in checkpoints[0]:
         return ()
-    return tuple(read_pretrained(file, trusted=True).module() for file in files)
+    both = zip(checkpoints, files, strict=True)
+    return tuple(pretrained_in(checkpoint, file, trusted=True).module() for checkpoint, file in both)
 
 
 def _under_prefix(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -107,7 +107,8 @@ class SelfTraining(nnUNetTrainer):
         teacher = read_checkpoint(file, trusted=True)
         weights, what = starting_weights(teacher["network_weights"], own)
         network.load_state_dict({**own, **weights})
-        self.before_fine_tuning = teacher.get(BEFORE_FINE_TUNING)
+        if denoiser_weights(weights):
+            self.before_fine_tuning = teacher.get(BEFORE_FINE_TUNING)
         self.print_to_log_file(f"Starts from {what} {file}")
 
 

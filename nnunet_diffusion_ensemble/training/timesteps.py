@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from nnunet_diffusion_ensemble.denoiser.model import FineTunedDenoiser
 from nnunet_diffusion_ensemble.denoiser.pretrained import (
     BEFORE_FINE_TUNING,
-    copied_to_cpu,
     denoiser_weights,
+    each_once,
     find_pretrained_checkpoint,
     load_into_network,
 )
@@ -59,7 +59,8 @@ class TimestepTrainer(SegmentationTrainer):
         if not denoiser.is_pretrained:
             self._load_pretrained_denoiser()
         if isinstance(denoiser, FineTunedDenoiser) and self.current_epoch == 0 and self.before_fine_tuning is None:
-            self.before_fine_tuning = copied_to_cpu(denoiser_weights(self.plain_network.state_dict()))
+            weights = denoiser_weights(self.plain_network.state_dict())
+            self.before_fine_tuning = each_once(weights, lambda weight: weight.detach().to("cpu", copy=True))
         super().on_train_start()
 
     def checkpoint(self) -> dict[str, Any]:

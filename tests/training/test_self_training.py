@@ -143,6 +143,25 @@ def test_a_student_keeps_what_the_denoiser_was_before_the_teachers_training(
     assert all(torch.equal(trainer.before_fine_tuning[name], value) for name, value in expected.items())
 
 
+def test_a_student_of_another_network_keeps_its_own_denoiser(
+    make_trainer: Callable, describe: Callable, architecture: Callable, randomise: Callable, tmp_path: Path
+) -> None:
+    taught = make_trainer(DiffusionEnsembleTrainer, architecture=architecture("2d", features_per_stage=[8, 16, 32]))
+    taught.initialize()
+    taught.before_fine_tuning = denoiser_weights(taught.network.state_dict())
+    save(taught, tmp_path / "teacher.pth")
+    trainer = make_trainer(DiffusionEnsembleSelfTrainer, {"training.fine_tune_denoiser": True})
+    describe(tmp_path / "teacher.pth")
+    trainer.initialize()
+    randomise(trainer.network)
+    trainer.network.denoiser.trained_iterations.fill_(1)
+    own = {name: value.clone() for name, value in denoiser_weights(trainer.network.state_dict()).items()}
+    trainer.plot_network_architecture = lambda: None
+    trainer.on_train_start()
+    assert trainer.before_fine_tuning.keys() == own.keys()
+    assert all(torch.equal(trainer.before_fine_tuning[name], value) for name, value in own.items())
+
+
 WEIGHTS = {"denoiser.a": torch.ones(2), "head.b": torch.ones(3)}
 
 
