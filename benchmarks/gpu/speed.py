@@ -27,7 +27,8 @@ TRAINERS: dict[str, tuple[type, dict[str, Any]]] = {
     "DiffusionEnsembleTrainer, head": (DiffusionEnsembleTrainer, {"training.fine_tune_denoiser": False}),
     "DiffusionEnsembleTrainer, head and denoiser": (DiffusionEnsembleTrainer, {"training.fine_tune_denoiser": True}),
 }
-EIGHT_TIMESTEPS, ONE_TIMESTEP = {"ensemble.timesteps": PUBLISHED_TIMESTEPS}, {"ensemble.timesteps": (50,)}
+EIGHT_TIMESTEPS: dict[str, Any] = {"ensemble.timesteps": PUBLISHED_TIMESTEPS}
+ONE_TIMESTEP: dict[str, Any] = {"ensemble.timesteps": (50,)}
 
 
 def fixed_batch(args: StepArguments, trainer: Any) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def measure_memory_of_training(args: StepArguments, plans: str) -> None:
 
 def predictors(args: StepArguments, plans: str) -> dict[str, nnUNetPredictor]:
     """Of stock nnU-Net, of the published ensemble, and of an ensemble of one timestep; random weights."""
-    cases = {
+    cases: dict[str, tuple[type, dict[str, Any]]] = {
         STOCK: (nnUNetTrainer, {}),
         "eight timesteps": (DiffusionEnsembleTrainer, EIGHT_TIMESTEPS),
         "one timestep": (DiffusionEnsembleTrainer, ONE_TIMESTEP),
