@@ -19,6 +19,7 @@ PLANNING_OPTIONS = {
     "--gpu-memory-target": "gpu_memory_target_gb",
     "--target-spacing": "target_spacing",
     "--image-size": "image_size",
+    "--whole-images": "whole_images",
 }
 METHOD_OPTIONS = {
     "--timesteps": "ensemble.timesteps",

@@ -27,6 +27,11 @@ class PlanningOptions(Settings):
         description="2D images are resampled so that the longer side of the median image has so many pixels; masks are "
         "predicted at the images' own size (own size; with a denoiser of whole images, that of its images)",
     )
+    whole_images: bool = Field(
+        True,
+        description="large 2D images, of which nnU-Net's patches show a part, are resampled to the smallest size at "
+        "which their labels keep a Dice of 0.99, if a patch shows all of it",
+    )
     method: dict[str, Any] = Field(
         default_factory=dict,
         description="settings of the method by dotted path, e.g. `{'ensemble.timesteps': (1, 50)}`",

@@ -1,6 +1,7 @@
 """Planner of the diffusion ensemble: nnU-Net's residual-encoder rules, and the method written into the plans."""
 
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nnunet_diffusion_ensemble.data.verify import verify_dataset
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DenoiserSettings, DiffusionMethod, on_the_way
 from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import find_unlabelled_cases
 from nnunet_diffusion_ensemble.planning.options import PlanningOptions
+from nnunet_diffusion_ensemble.planning.whole_images import choose_size, label_maps
 from nnunet_diffusion_ensemble.system.told import tell_in_nnunets_commands
 
 LARGEST_PRETRAINING_BATCH = 32
@@ -102,19 +104,46 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
             return ResEncUNetPlanner.static_estimate_VRAM_usage(patch_size, *args)
 
     def determine_fullres_target_spacing(self) -> np.ndarray:
-        """nnU-Net's, or for `image_size` a coarser or finer one in the plane, to which nnU-Net resamples, and back."""
+        """nnU-Net's, or another one in the plane at which 2D images have the planned size; nnU-Net resamples to it, and
+        back."""
         spacing = np.array(super().determine_fullres_target_spacing(), dtype=float)
-        if self.options.image_size is None:
-            return spacing
-        shape = self.median_shape(spacing)
         in_plane = np.arange(3) != int(np.argmax(spacing))
-        if np.any(shape[~in_plane] != 1):
-            raise ValueError(
-                f"image_size is for 2D images, but those of {self.dataset_name} have {shape[~in_plane][0]:.0f} slices. "
-                "Use target_spacing."
-            )
-        spacing[in_plane] *= shape[in_plane].max() / self.options.image_size
+        if self.planned_image_size is not None:
+            spacing[in_plane] *= self.median_shape(spacing)[in_plane].max() / self.planned_image_size
         return spacing
+
+    @cached_property
+    def planned_image_size(self) -> int | None:
+        """Of the longer side of the median image, where 2D images are to be resampled."""
+        spacing = np.array(super().determine_fullres_target_spacing(), dtype=float)
+        across = int(np.argmax(spacing))
+        num_slices = self.median_shape(spacing)[across]
+        if self.options.image_size is not None:
+            if num_slices != 1:
+                raise ValueError(
+                    f"image_size is for 2D images, but those of {self.dataset_name} have {num_slices:.0f} slices. "
+                    "Use target_spacing."
+                )
+            return self.options.image_size
+        if num_slices != 1 or self.overwrite_target_spacing is not None or not self.options.whole_images:
+            return None
+        return self.size_of_whole_images(np.delete(self.median_shape(spacing), across), np.delete(spacing, across))
+
+    def size_of_whole_images(self, shape: np.ndarray, spacing: np.ndarray) -> int | None:
+        """The planned size of large 2D images, or None for their own; for derived planners.
+
+        Args:
+            shape: rows and columns of the median image.
+            spacing: of the two, at the images' own resolution.
+        """
+        raw, reader = Path(self.raw_dataset_folder), self.determine_reader_writer()
+        maps = partial(label_maps, raw, self.dataset_json, reader()) if self.needs_labels else None
+        return choose_size(shape, spacing, self._patch_size, self.dataset_json, maps)
+
+    def _patch_size(self, shape: np.ndarray, spacing: np.ndarray) -> list[int]:
+        """Of nnU-Net's rules for 2D images, (rows, columns)."""
+        plan = ResEncUNetPlanner.get_plans_for_configuration(self, spacing, self.shape_to_cover(shape), "", 1.0, {})
+        return list(plan["patch_size"])
 
     def median_shape(self, spacing: np.ndarray) -> np.ndarray:
         """Voxels of the median image at a spacing, (3,), in the order of the images' own axes."""
@@ -128,7 +157,7 @@ class DiffusionEnsemblePlanner(ResEncUNetPlanner):
         return f"{self.plans_identifier}_{configuration_name}"
 
     def is_preprocessed_as_by_nnunet(self) -> bool:
-        return self.overwrite_target_spacing is None and self.options.image_size is None
+        return self.overwrite_target_spacing is None and self.planned_image_size is None
 
     def get_plans_for_configuration(
         self,

@@ -11,6 +11,7 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner
+from nnunet_diffusion_ensemble.planning.whole_images import in_pixels
 from nnunet_diffusion_ensemble.system.atomic import write_text
 
 CONFIGURATION = {2: "2d", 3: "3d_fullres"}  # by dimension
@@ -39,6 +40,9 @@ class SingleConfigurationPlanner(DiffusionEnsemblePlanner):
                 f"{self.source} is a 3D denoiser, but the images of {self.dataset_name} are 2D. Use a 2D denoiser."
             )
 
+    def size_of_whole_images(self, shape: np.ndarray, spacing: np.ndarray) -> int | None:
+        return None  # the denoiser decides
+
     @property
     def images_have_mm(self) -> bool:
         return self.determine_reader_writer().__name__ not in WITHOUT_MM
@@ -64,7 +68,7 @@ class SingleConfigurationPlanner(DiffusionEnsemblePlanner):
         ratio = ours / seen_size
         if self.options.image_size is not None or np.abs(np.log(ratio)).max() <= np.log(OTHER_SCALE):
             return spacing
-        theirs = f"images of {_pixels(seen_size)} pixels, those of {self.dataset_name} have {_pixels(ours)}"
+        theirs = f"images of {in_pixels(seen_size)} pixels, those of {self.dataset_name} have {in_pixels(ours)}"
         if saw_whole:
             spacing[axes] *= ratio
             logger.warning(
@@ -96,7 +100,3 @@ class SingleConfigurationPlanner(DiffusionEnsemblePlanner):
     def denoiser_beside_plans(self) -> Path:
         """Where a copy of the denoiser lies if training cannot read the one that was given."""
         return self.preprocessed_folder.absolute() / f"{self.plans_identifier}_denoiser.pth"
-
-
-def _pixels(size: Sequence[float] | np.ndarray) -> str:
-    return " x ".join(f"{n:.0f}" for n in size)
