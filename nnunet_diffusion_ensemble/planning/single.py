@@ -11,7 +11,7 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnunet_diffusion_ensemble.planning.planner import DiffusionEnsemblePlanner
-from nnunet_diffusion_ensemble.planning.whole_images import in_pixels
+from nnunet_diffusion_ensemble.planning.whole_images import dice_that_is_kept, in_pixels, label_maps
 from nnunet_diffusion_ensemble.system.atomic import write_text
 
 CONFIGURATION = {2: "2d", 3: "3d_fullres"}  # by dimension
@@ -73,7 +73,8 @@ class SingleConfigurationPlanner(DiffusionEnsemblePlanner):
             spacing[axes] *= ratio
             logger.warning(
                 f"The denoiser was trained on {theirs}: they are resampled to its size, as both should show the same "
-                "field of view, and masks are predicted at your images' size. For another size: --image-size."
+                f"field of view{self._what_labels_keep(ratio)}. Masks are predicted at your images' size. For another "
+                "size: --image-size."
             )
         else:
             logger.warning(
@@ -81,6 +82,14 @@ class SingleConfigurationPlanner(DiffusionEnsemblePlanner):
                 f"both show the same field of view: --image-size {max(seen_size):.0f}."
             )
         return spacing
+
+    def _what_labels_keep(self, factors: np.ndarray) -> str:
+        """Of 2D images at a resolution that many times coarser, for the user."""
+        num_slices = self.median_shape(self.own_spacing)[self.own_transpose()[0]]
+        if num_slices > 1 or factors.max() <= 1:
+            return ""
+        maps = label_maps(Path(self.raw_dataset_folder), self.dataset_json, self.determine_reader_writer()())
+        return f"; your labels keep a Dice of {dice_that_is_kept(maps, self.dataset_json, factors):.3f}" if maps else ""
 
     def save_plans(self, plans: dict) -> None:
         """Writes this configuration and no other, nor one of older plans of this name."""

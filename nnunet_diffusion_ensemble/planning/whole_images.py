@@ -91,7 +91,7 @@ def label_maps(raw_dataset_folder: Path, dataset_json: Mapping[str, Any], reader
     return [read_segmentation(reader, files[i])[0] for i in chosen]
 
 
-def dice_that_is_kept(maps: Sequence[np.ndarray], dataset_json: Mapping[str, Any], factor: float) -> float:
+def dice_that_is_kept(maps: Sequence[np.ndarray], dataset_json: Mapping[str, Any], factor: float | np.ndarray) -> float:
     """Dice of label maps with what a perfect prediction at a coarser resolution would make of them.
 
     A map is resampled as nnU-Net's preprocessing does it, and its masks back as nnU-Net does with probabilities.
@@ -99,13 +99,16 @@ def dice_that_is_kept(maps: Sequence[np.ndarray], dataset_json: Mapping[str, Any
     Args:
         maps: label maps (1, rows, columns).
         dataset_json: with the labels.
-        factor: by which rows and columns become fewer, at least 1.
+        factor: by which rows and columns become fewer; one, or one of each.
 
     Returns:
         mean over the maps that have a label, of the label or region that loses most; NaN if no map has one.
     """
     ignore, labels = ignore_label(dataset_json), evaluated_labels(dataset_json)
-    coarse = [_resampled(each, [max(1, round(n / factor)) for n in each.shape[1:]], is_seg=True) for each in maps]
+    coarse = [
+        _resampled(each, np.maximum(1, np.round(np.array(each.shape[1:]) / factor)).astype(int), is_seg=True)
+        for each in maps
+    ]
     means = [
         fmean(values)
         for label in labels

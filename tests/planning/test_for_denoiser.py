@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from planning_data import make_dataset
@@ -13,6 +14,7 @@ from planning_data import make_dataset
 from nnunet_diffusion_ensemble.cli.parser import main
 from nnunet_diffusion_ensemble.denoiser.pretrained import read_pretrained
 from nnunet_diffusion_ensemble.method import DenoiserSettings, DiffusionMethod
+from nnunet_diffusion_ensemble.planning import single
 from nnunet_diffusion_ensemble.planning.for_denoiser import (
     DenoiserPlanner,
     for_channels,
@@ -182,6 +184,15 @@ def test_without_mm_whole_images_become_as_large_as_those_of_the_denoiser(save_d
     assert planned["patch_size"] == [64, 48]
     assert planned["data_identifier"] == "nnUNetDiffusionEnsemblePlans_2d"
     assert "images of 40 x 28 pixels, those of Dataset001_Made have 80 x 70: they are resampled" in caplog.text
+
+
+def test_it_is_said_what_labels_lose_at_the_size_of_the_denoiser(save_denoiser, plan, caplog, monkeypatch) -> None:
+    square = np.zeros((1, 80, 70), np.uint8)
+    square[:, 20:60, 20:50] = 1  # edges of pixels twice as high and five halves as wide, too
+    monkeypatch.setattr(single, "label_maps", lambda *where: [square])
+    file = save_denoiser(reader="NaturalImage2DIO", median_image_size_in_voxels=[40, 28])
+    plan(file, shape=(1, 80, 70), spacing=(999.0, 1.0, 1.0))
+    assert "should show the same field of view; your labels keep a Dice of 1.000. Masks are predicted" in caplog.text
 
 
 def test_without_mm_images_larger_than_its_patches_leave_open_how_large_ours_should_be(
