@@ -54,6 +54,10 @@ TRAINING = {
 USING = {
     f"nnUNetv2_predict -d 1 -c 2d -f 0 -tr {ENSEMBLE} -p {PLANS} -i NEW_HOSPITAL -o OUT": "OUT/new.png",
     "nnunet-diffusion predict -d 1 -c 2d -f 0 -i NEW_HOSPITAL -o OUT": TABLE,
+    "nnunet-diffusion postprocessing -d 1 -c 2d -f 0": f"{MODEL}/postprocessing_folds_0.pkl",
+    f"nnUNetv2_apply_postprocessing -i OUT -o CLEANED -pp_pkl_file {MODEL}/postprocessing_folds_0.pkl": (
+        "CLEANED/new.png"
+    ),
     "nnunet-diffusion calibrate -d 1 -c 2d -f 0": f"{MODEL}/calibration_folds_0.json",
     "nnunet-diffusion predict -d 1 -c 2d -f 0 -i NEW -o OUT --review-below 0.9 --calibrated": TABLE,
     f"nnUNetv2_export_model_to_zip -d 1 -o model.zip -c 2d -f 0 -tr {ENSEMBLE} -p {PLANS}": "model.zip",

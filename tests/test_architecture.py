@@ -10,7 +10,7 @@ PACKAGE = "nnunet_diffusion_ensemble"
 # From the top floor down; parts of one floor do not know each other.
 FLOORS = (
     ("cli",),
-    ("app",),
+    ("app", "postprocessing"),
     ("api", "demo", "distillation", "doctor", "held_out"),
     ("self_training",),
     ("report",),

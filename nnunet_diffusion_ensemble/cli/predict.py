@@ -44,8 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that name a trained model, and how it predicts."""
+def add_naming_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name a trained model."""
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("-m", type=Path, metavar="MODEL_FOLDER", help="folder of the trained model, or:")
     model.add_argument("-d", metavar="DATASET", help="number or name of the data set it was trained on")
@@ -54,6 +54,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", default="nnUNetDiffusionEnsemblePlans", metavar="PLANS", help="with -d: %(default)s")
     parser.add_argument("-f", nargs="+", default=[0, 1, 2, 3, 4], type=fold, metavar="FOLD", help="folds (0 1 2 3 4)")
     parser.add_argument("-chk", default="checkpoint_final.pth", metavar="NAME", help="checkpoint (%(default)s)")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that name a trained model, and how it predicts."""
+    add_naming_arguments(parser)
     parser.add_argument("-step_size", type=float, default=0.5, metavar="SHARE", help="between tiles (0.5)")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring")
     parser.add_argument(

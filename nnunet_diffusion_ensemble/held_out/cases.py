@@ -77,6 +77,22 @@ def of_folders(
     return HeldOutCases(settings.folds, cases), ""
 
 
+def seen_cases(folds: Sequence[Fold], dataset_name: str, all_names: Iterable[str]) -> set[str]:
+    """Names of the labelled cases that one of the folds was trained on.
+
+    Args:
+        folds: of the splits, or `all`.
+        dataset_name: of the data set.
+        all_names: of its labelled cases.
+
+    Raises:
+        FileNotFoundError: there are no splits.
+        ValueError: a fold is not in them.
+    """
+    splits = [] if set(folds) == {"all"} else _splits(dataset_name)
+    return _seen(splits, folds, dataset_name, all_names)
+
+
 def _splits(dataset_name: str) -> list[dict[str, list[str]]]:
     file = preprocessed_folder(dataset_name) / SPLITS
     if not file.is_file():

@@ -1,0 +1,1 @@
+"""Postprocessing of segmentations that is learned from labels, in nnU-Net's form."""
