@@ -12,11 +12,11 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn, region_or_label_to_mask
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_diffusion_ensemble.evaluation.labels import EvaluatedLabel, evaluated_labels, ignore_label
-from nnunet_diffusion_ensemble.evaluation.overlap import count_pixels, dice
 from nnunet_diffusion_ensemble.images.reading import read_segmentation
 from nnunet_diffusion_ensemble.nnunet.labelled_cases import find_labelled_cases
 
@@ -104,28 +104,28 @@ def dice_that_is_kept(maps: Sequence[np.ndarray], dataset_json: Mapping[str, Any
     Returns:
         mean over the maps that have a label, of the label or region that loses most; NaN if no map has one.
     """
-    ignore, labels = ignore_label(dataset_json), evaluated_labels(dataset_json)
-    coarse = [
-        _resampled(each, np.maximum(1, np.round(np.array(each.shape[1:]) / factor)).astype(int), is_seg=True)
-        for each in maps
-    ]
-    means = [
-        fmean(values)
-        for label in labels
-        if (
-            values := [
-                _dice(fine, low, label, ignore)
-                for fine, low in zip(maps, coarse, strict=True)
-                if label.mask(fine).any()
-            ]
-        )
-    ]
+    labels = LabelManager(dataset_json["labels"], dataset_json.get("regions_class_order"))
+    having = {
+        one: [each for each in maps if region_or_label_to_mask(each, one).any()]
+        for one in (labels.foreground_regions if labels.has_regions else labels.foreground_labels)
+    }
+    means = (
+        fmean(_dice_that_is_kept(each, one, labels.ignore_label, factor) for each in those)
+        for one, those in having.items()
+        if those
+    )
     return min(means, default=float("nan"))
 
 
-def _dice(fine: np.ndarray, coarse: np.ndarray, label: EvaluatedLabel, ignore: int | None) -> float:
-    probability = _resampled(label.mask(coarse).astype(np.float32), fine.shape[1:], is_seg=False)
-    return dice(count_pixels(label.mask(fine), probability > 0.5, None if ignore is None else fine == ignore))
+def _dice_that_is_kept(
+    fine: np.ndarray, label: int | tuple[int, ...], ignore_label: int | None, factor: float | np.ndarray
+) -> float:
+    shape = np.maximum(1, np.round(np.array(fine.shape[1:]) / factor)).astype(int)
+    coarse = region_or_label_to_mask(_resampled(fine, shape, is_seg=True), label)
+    back = _resampled(coarse.astype(np.float32), fine.shape[1:], is_seg=False) > 0.5
+    ignored = None if ignore_label is None else fine == ignore_label
+    tp, fp, fn, _ = compute_tp_fp_fn_tn(region_or_label_to_mask(fine, label), back, ignored)
+    return float(2 * tp / (2 * tp + fp + fn))
 
 
 def _resampled(image: np.ndarray, shape: Sequence[int], is_seg: bool) -> np.ndarray:
