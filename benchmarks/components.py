@@ -2,9 +2,8 @@
 
     python benchmarks/components.py RESULTS [RESULTS ...] [--share 0.25]     # of `nnunet-diffusion benchmark`
 
-In each labelled image of a fold, the smallest component of the label is measured against the largest one; specks below
-5% of the label's area count for nothing. Of a prediction, components go that are smaller, against its largest one, than
-`--share` of the least of these ratios. Binary labels of 2D pictures; the data set must be in nnUNet_preprocessed.
+What goes is what `nnunet-diffusion postprocessing` says of each fold. Binary labels of 2D pictures; the data set must
+be in nnUNet_preprocessed.
 """
 
 import argparse
@@ -15,34 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import label
 from skimage.io import imread
 
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
-
-SPECK = 0.05
-
-
-def component_sizes(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbered components, and the pixels of each; the first is none."""
-    components, _ = label(mask)
-    sizes = np.bincount(components.ravel())
-    sizes[0] = 0
-    return components, sizes
-
-
-def least_ratio(masks: list[np.ndarray]) -> float:
-    """Of the smallest component of a mask to its largest."""
-    found = []
-    for mask in masks:
-        sizes = component_sizes(mask)[1]
-        found += [sizes[sizes >= SPECK * sizes.sum()].min() / sizes.max()] if mask.any() else []
-    return min(found, default=0.0)
-
-
-def without_small(mask: np.ndarray, ratio: float) -> np.ndarray:
-    components, sizes = component_sizes(mask)
-    return mask & (sizes >= ratio * sizes.max())[components]
+from nnunet_diffusion_ensemble.postprocessing.components import least_share, remove_small_components
 
 
 def rows(results: Path, share: float) -> Iterator[dict[str, object]]:
@@ -53,13 +28,15 @@ def rows(results: Path, share: float) -> Iterator[dict[str, object]]:
         splits = json.loads((data / "splits_final.json").read_text())
         for seed, folds in model.seeds.items():
             trained_on = [case for fold in folds for case in splits[int(fold)]["train"]]
-            ratio = share * least_ratio([imread(data / "gt_segmentations" / f"{case}.png") > 0 for case in trained_on])
+            least = least_share(imread(data / "gt_segmentations" / f"{case}.png") > 0 for case in trained_on)
+            smallest = [(1, share * (least or 0.0))]
             for domain in spec.domains:
                 folder = results / "runs" / f"{model.key}_seed{seed}" / domain.key / "prediction"
                 found = []
                 for file in sorted(folder.glob("*.png")):
-                    mask, reference = imread(file) > 0, imread(Path(domain.references) / file.name) > 0
-                    found.append([_dice(mask, reference), _dice(without_small(mask, ratio), reference)])
+                    labels, reference = imread(file), imread(Path(domain.references) / file.name) > 0
+                    cleaned = remove_small_components(labels, smallest)
+                    found.append([_dice(labels == 1, reference), _dice(cleaned == 1, reference)])
                 before, after = np.mean(found, axis=0)
                 yield {
                     "domain": domain.name,
