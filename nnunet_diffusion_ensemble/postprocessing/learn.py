@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nnunetv2.utilities.file_path_utilities import folds_tuple_to_string
@@ -19,7 +20,7 @@ from nnunet_diffusion_ensemble.self_training.teacher import raw_folder
 from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
 from nnunet_diffusion_ensemble.system.settings import Fold
 
-NUM_CASES = 200  # label maps that are read
+NUM_CASES = 50  # label maps that are read
 
 
 def learn_postprocessing(
@@ -52,9 +53,14 @@ def learn_postprocessing(
         raise FileNotFoundError(f"{raw} holds no label of a case that the model was trained on.")
     chosen = np.unique(np.linspace(0, len(files) - 1, min(NUM_CASES, len(files))).round().astype(int))
     reader = plans.image_reader_writer_class()
-    maps = [read_segmentation(reader, files[i])[0] for i in chosen]
-    found = {label.name: least_share(label.mask(each) for each in maps) for label in _outermost(dataset_json)}
-    return {name: share * least for name, least in found.items() if least is not None}
+    least: dict[str, float] = {}
+    for i in chosen:
+        labels, _ = read_segmentation(reader, files[i])
+        for one in _outermost(dataset_json):
+            found = least_share([one.mask(labels)])
+            if found is not None:
+                least[one.name] = min(found, least.get(one.name, 1.0))
+    return {name: share * smallest for name, smallest in least.items()}
 
 
 def write_postprocessing(model_folder: Path, folds: Sequence[Fold], smallest: Mapping[str, float]) -> Path:
@@ -75,7 +81,7 @@ def write_postprocessing(model_folder: Path, folds: Sequence[Fold], smallest: Ma
     return file
 
 
-def _outermost(dataset_json: Mapping) -> list[EvaluatedLabel]:
+def _outermost(dataset_json: Mapping[str, Any]) -> list[EvaluatedLabel]:
     """Labels, or regions that are no part of another."""
     labels = evaluated_labels(dataset_json)
     sets = {label.name: set(np.atleast_1d(label.value).tolist()) for label in labels}
