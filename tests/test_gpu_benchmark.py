@@ -155,7 +155,8 @@ def test_every_step_runs_and_the_denoiser_comes_back(packed: Path, tmp_path: Pat
     assert [row["what"] for row in found["memory target"]] == [
         "nnUNetTrainer",
         "DiffusionPretrainTrainer",
-        "DiffusionEnsembleTrainer",
+        "DiffusionEnsembleTrainer, head",
+        "DiffusionEnsembleTrainer, head and denoiser",
     ]
     assert found["pretraining"][0]["iterations"] == 2
     weights = torch.load(output / f"denoiser-{SIZE}.pth", weights_only=False)["network_weights"]

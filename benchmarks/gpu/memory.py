@@ -10,18 +10,11 @@ from typing import Any
 
 import torch
 from common import DRY_BATCH_SIZE, PLANNED, StepArguments, Work, peak_mb, step_arguments
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from results import add_result
+from speed import TRAINERS
 
 from nnunet_diffusion_ensemble.method import PLANS_KEY
-from nnunet_diffusion_ensemble.trainers.diffusion_ensemble_trainer import DiffusionEnsembleTrainer
-from nnunet_diffusion_ensemble.trainers.diffusion_pretrain_trainer import DiffusionPretrainTrainer
 
-FROZEN, FINE_TUNED = ({"training.fine_tune_denoiser": learns} for learns in (False, True))
-TRAINERS: tuple[tuple[type, dict[str, Any]], ...] = (
-    *((nnUNetTrainer, {}), (DiffusionPretrainTrainer, {})),
-    *((DiffusionEnsembleTrainer, FROZEN), (DiffusionEnsembleTrainer, FINE_TUNED)),
-)
 TARGET_GB = 8  # nnU-Net's default, for which the plans were made
 
 
@@ -29,13 +22,13 @@ def works(args: StepArguments, images: int) -> Iterator[tuple[str, Work]]:
     """A training step of each trainer with so many images in a pass."""
     fits = {"ensemble.images_per_pass": images, "pretraining.batch_size": images}
     size = args.plans(PLANNED)["configurations"]["2d"]["patch_size"]
-    for trainer_class, options in TRAINERS:
+    for name, (trainer_class, options) in TRAINERS.items():
         trainer = args.trainer(trainer_class, args.plans(PLANNED, fits | options, batch_size=images))
         scales = trainer._get_deep_supervision_scales()
         zeros = torch.zeros(images, 1, *size)
         targets: Any = [zeros[..., :: round(1 / a), :: round(1 / b)] for a, b in scales] if scales else zeros
         batch = {"data": torch.randn(images, 1, *size), "target": targets}
-        yield f"{trainer_class.__name__} {options or ''}".strip(), partial(trainer.train_step, batch)
+        yield name, partial(trainer.train_step, batch)
 
 
 def main() -> None:
