@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from masks import dice_of, print_means
 from skimage.io import imread
 
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
@@ -36,7 +37,7 @@ def rows(results: Path, share: float) -> Iterator[dict[str, object]]:
                 for file in sorted(folder.glob("*.png")):
                     labels, reference = imread(file), imread(Path(domain.references) / file.name) > 0
                     cleaned = remove_small_components(labels, smallest)
-                    found.append([_dice(labels == 1, reference), _dice(cleaned == 1, reference)])
+                    found.append([dice_of(labels == 1, reference), dice_of(cleaned == 1, reference)])
                 before, after = np.mean(found, axis=0)
                 yield {
                     "domain": domain.name,
@@ -49,20 +50,13 @@ def rows(results: Path, share: float) -> Iterator[dict[str, object]]:
                 }
 
 
-def _dice(mask: np.ndarray, reference: np.ndarray) -> float:
-    return float(2 * (mask & reference).sum() / max(mask.sum() + reference.sum(), 1))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+")
     parser.add_argument("--share", type=float, default=0.25)
     args = parser.parse_args()
     found = pd.DataFrame([row for results in args.results for row in rows(results, args.share)])
-    means = found.groupby(["domain", "model", "labelled cases"]).mean().reset_index()
-    print(f"| {' | '.join(means)} |\n|{'---|' * len(means.columns)}")
-    for row in means.itertuples(index=False):
-        print(f"| {' | '.join(f'{v:.3f}' if isinstance(v, float) else str(v) for v in row)} |")
+    print_means(found)
 
 
 if __name__ == "__main__":

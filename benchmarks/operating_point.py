@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from masks import dice_of, print_means
 from skimage.io import imread
 
 from nnunet_diffusion_ensemble.benchmark.spec_file import read_spec
@@ -31,7 +32,9 @@ def rows(results: Path) -> Iterator[dict[str, object]]:
                 files = sorted(folder.glob("1_*/*.tif"))
                 references = [imread(Path(domain.references) / f"{file.stem}.png") > 0 for file in files]
                 maps = [read_map(file, "NaturalImage2DIO")[0] for file in files]
-                dice = np.array([[_dice(p > t, r) for t in THRESHOLDS] for p, r in zip(maps, references, strict=True)])
+                dice = np.array(
+                    [[dice_of(p > t, r) for t in THRESHOLDS] for p, r in zip(maps, references, strict=True)]
+                )
                 areas = [(p > 0.5).sum() / r.sum() for p, r in zip(maps, references, strict=True)]
                 yield {
                     "model": model.name,
@@ -45,18 +48,11 @@ def rows(results: Path) -> Iterator[dict[str, object]]:
                 }
 
 
-def _dice(mask: np.ndarray, reference: np.ndarray) -> float:
-    return float(2 * (mask & reference).sum() / (mask.sum() + reference.sum()))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+")
     found = pd.DataFrame([row for results in parser.parse_args().results for row in rows(results)])
-    means = found.groupby(["domain", "model", "labelled cases"]).mean().reset_index()
-    print(f"| {' | '.join(means)} |\n|{'---|' * len(means.columns)}")
-    for row in means.itertuples(index=False):
-        print(f"| {' | '.join(f'{v:.3f}' if isinstance(v, float) else str(v) for v in row)} |")
+    print_means(found)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ shares of the largest component in the same image, so that pixels may be of any 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.ndimage import generate_binary_structure, label
+
+from nnunet_diffusion_ensemble.evaluation.instances import components
 
 SPECK = 0.05  # of a label's voxels in an image: smaller components of a labelled mask are slips of the hand
 
@@ -25,10 +26,10 @@ def remove_small_components(
     """
     result = np.copy(segmentation)
     for labels, share in smallest:
-        components, sizes = numbered_components(np.isin(segmentation, labels))
+        numbers, sizes = _numbered(np.isin(segmentation, labels))
         is_small = sizes < share * sizes.max()
         is_small[0] = False
-        result[is_small[components]] = background_label
+        result[is_small[numbers]] = background_label
     return result
 
 
@@ -40,15 +41,15 @@ def least_share(masks: Iterable[np.ndarray]) -> float | None:
     """
     shares = []
     for mask in masks:
-        _, sizes = numbered_components(mask)
+        _, sizes = _numbered(mask)
         if total := sizes.sum():
             shares.append(sizes[sizes >= SPECK * total].min() / sizes.max())
     return float(min(shares)) if shares else None
 
 
-def numbered_components(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Components that touch by corners, as in nnU-Net, by number, and their voxels by number; number 0 has none."""
-    components, number = label(mask, generate_binary_structure(mask.ndim, mask.ndim))
-    sizes = np.bincount(components.ravel(), minlength=number + 1)
+def _numbered(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Components by number, and their voxels by number; number 0, which is none, has none."""
+    numbers = components(mask)
+    sizes = np.bincount(numbers.ravel())
     sizes[0] = 0
-    return components, sizes
+    return numbers, sizes
