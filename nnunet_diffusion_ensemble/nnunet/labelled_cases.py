@@ -1,10 +1,12 @@
 """Labelled cases of a raw data set: image and label map found by name, before any is opened."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os.path import expandvars
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nnunet_diffusion_ensemble.nnunet.raw_cases import (
     group_by_case,
@@ -50,6 +52,12 @@ def find_labelled_cases(raw_dataset_folder: Path, dataset_json: Mapping[str, Any
     missing = {case.name: [file for file in case.files if not file.is_file()] for case in found}
     problems += [f"{below(file, raw_dataset_folder)} {_why(file)}" for files in missing.values() for file in files]
     return [case for case in found if not missing[case.name]], problems
+
+
+def spread_over(files: Sequence[Path], number: int) -> list[Path]:
+    """At most so many of them, at even distances from the first to the last."""
+    positions = np.linspace(0, len(files) - 1, min(number, len(files))).round().astype(int)
+    return [files[i] for i in positions]
 
 
 def below(file: Path, folder: Path) -> str:

@@ -18,7 +18,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import resample_data_o
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_diffusion_ensemble.images.reading import read_segmentation
-from nnunet_diffusion_ensemble.nnunet.labelled_cases import find_labelled_cases
+from nnunet_diffusion_ensemble.nnunet.labelled_cases import find_labelled_cases, spread_over
 
 SMALLEST_SIZE = 64  # pixels along the longer side, doubled until the labels are kept
 KEPT_DICE = 0.99
@@ -87,8 +87,7 @@ def label_maps(raw_dataset_folder: Path, dataset_json: Mapping[str, Any], reader
     """
     cases, _ = find_labelled_cases(raw_dataset_folder, dataset_json)
     files = [case.label for case in cases if case.label is not None]
-    chosen = np.unique(np.linspace(0, len(files) - 1, min(NUM_CASES, len(files))).round().astype(int))
-    return [read_segmentation(reader, files[i])[0] for i in chosen]
+    return [read_segmentation(reader, file)[0] for file in spread_over(files, NUM_CASES)]
 
 
 def dice_that_is_kept(maps: Sequence[np.ndarray], dataset_json: Mapping[str, Any], factor: float | np.ndarray) -> float:

@@ -12,7 +12,7 @@ from nnunetv2.utilities.file_path_utilities import folds_tuple_to_string
 from nnunet_diffusion_ensemble.evaluation.labels import EvaluatedLabel, evaluated_labels
 from nnunet_diffusion_ensemble.held_out.cases import seen_cases
 from nnunet_diffusion_ensemble.images.reading import read_segmentation
-from nnunet_diffusion_ensemble.nnunet.labelled_cases import find_labelled_cases
+from nnunet_diffusion_ensemble.nnunet.labelled_cases import find_labelled_cases, spread_over
 from nnunet_diffusion_ensemble.postprocessing.components import least_share, remove_small_components
 from nnunet_diffusion_ensemble.prediction.model_folder import check_model, read_descriptions
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
@@ -51,12 +51,12 @@ def learn_postprocessing(
     files = [case.label for case in cases if case.name in seen and case.label is not None]
     if not files:
         raise FileNotFoundError(f"{raw} holds no label of a case that the model was trained on.")
-    chosen = np.unique(np.linspace(0, len(files) - 1, min(NUM_CASES, len(files))).round().astype(int))
     reader = plans.image_reader_writer_class()
     least: dict[str, float] = {}
-    for i in chosen:
-        labels, _ = read_segmentation(reader, files[i])
-        for one in _outermost(dataset_json):
+    outermost = _outermost(dataset_json)
+    for file in spread_over(files, NUM_CASES):
+        labels, _ = read_segmentation(reader, file)
+        for one in outermost:
             found = least_share([one.mask(labels)])
             if found is not None:
                 least[one.name] = min(found, least.get(one.name, 1.0))
