@@ -59,6 +59,7 @@ USING = {
         "CLEANED/new.png"
     ),
     "nnunet-diffusion calibrate -d 1 -c 2d -f 0": f"{MODEL}/calibration_folds_0.json",
+    "nnunet-diffusion predict -d 1 -c 2d -f 0 -i NEW -o OUT --postprocessed": TABLE,
     "nnunet-diffusion predict -d 1 -c 2d -f 0 -i NEW -o OUT --review-below 0.9 --calibrated": TABLE,
     f"nnUNetv2_export_model_to_zip -d 1 -o model.zip -c 2d -f 0 -tr {ENSEMBLE} -p {PLANS}": "model.zip",
     "nnUNetv2_install_pretrained_model_from_zip model.zip": f"{MODEL}/plans.json",

@@ -10,7 +10,7 @@ PACKAGE = "nnunet_diffusion_ensemble"
 # From the top floor down; parts of one floor do not know each other.
 FLOORS = (
     ("cli",),
-    ("app", "postprocessing"),
+    ("app",),
     ("api", "demo", "distillation", "doctor", "held_out"),
     ("self_training",),
     ("report",),
@@ -18,7 +18,7 @@ FLOORS = (
     ("benchmark",),
     ("evaluation",),
     ("prediction",),
-    ("calibration",),
+    ("calibration", "postprocessing"),
     ("training",),
     ("planning",),
     ("augmentation", "data", "network"),

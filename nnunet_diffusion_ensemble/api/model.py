@@ -127,6 +127,7 @@ def load_model(
     device: str | None = None,
     denoiser: str | None = None,
     timesteps: Sequence[int] | None = None,
+    postprocessed: bool = False,
 ) -> LoadedModel:
     """Loads a trained model, ours or one of any other trainer of nnU-Net.
 
@@ -140,9 +141,11 @@ def load_model(
         device: `cuda`, `cuda:1`, `cpu` or `mps`; None is CUDA where it is there, else the CPU.
         denoiser: checkpoint, or name of a shipped denoiser, for the denoising error instead of the network's own.
         timesteps: whose predictions are averaged, instead of those of the plans; for models that average over them.
+        postprocessed: remove components that `nnunet-diffusion postprocessing` found to be too small.
 
     Raises:
         FileNotFoundError: the folder is missing, is no trained model or lacks a fold; those that are there are named.
+            Or its postprocessing, if that is asked for.
         ValueError: a checkpoint is damaged or that of a pretraining, or denoiser, timesteps or device do not fit.
         NotImplementedError: for a cascade.
     """
@@ -152,6 +155,7 @@ def load_model(
         tile_step_size=tile_step_size,
         use_mirroring=use_mirroring,
         timesteps=None if timesteps is None else tuple(timesteps),
+        postprocessed=postprocessed,
         device=str(usable_device(device)),
     )
     return LoadedModel(Path(folder), read_model(Path(folder), settings, denoiser))

@@ -71,6 +71,7 @@ def check_models(spec: BenchmarkSpec) -> tuple[list[Run], list[Problem]]:
                 checkpoint_name=model.checkpoint,
                 tile_step_size=spec.tile_step_size,
                 use_mirroring=spec.mirroring,
+                postprocessed=model.postprocessed,
                 device=spec.device,
             )
             run = _checked(model, seed, settings)

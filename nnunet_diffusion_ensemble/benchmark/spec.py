@@ -73,6 +73,7 @@ class ModelSpec(_Part):
         seeds: independent trainings. For each seed the folds whose predictions are averaged, usually one.
         labelled_cases: how many labelled cases each training had, where that is what is studied.
         checkpoint: file in the folder of each fold.
+        postprocessed: remove what `nnunet-diffusion postprocessing` found to be too small, for each seed its own.
         calibrated: predict with what `nnunet-diffusion calibrate` found, probabilities and Dice, for each seed its own.
     """
 
@@ -85,6 +86,7 @@ class ModelSpec(_Part):
     )
     labelled_cases: Count | None = None
     checkpoint: Name = "checkpoint_final.pth"
+    postprocessed: bool = False
     calibrated: bool = False
 
     @property

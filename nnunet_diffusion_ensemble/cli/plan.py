@@ -37,6 +37,7 @@ METHOD_OPTIONS = {
     "--head-first": "training.head_first",
     "--denoiser-learning-rate": "training.denoiser_learning_rate",
     "--augmentation": "training.augmentation",
+    "--training-precision": "training.precision",
     "--pretraining-epochs": "pretraining.num_epochs",
     "--pretraining-max-hours": "pretraining.max_hours",
     "--pretraining-iterations": "pretraining.num_iterations_per_epoch",

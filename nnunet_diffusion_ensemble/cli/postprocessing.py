@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the file, and says what it does and how to apply it."""
-    from nnunet_diffusion_ensemble.postprocessing.learn import learn_postprocessing, write_postprocessing
+    from nnunet_diffusion_ensemble.held_out.postprocessing import learn_postprocessing, write_postprocessing
 
     if not 0 < args.share <= 1:
         raise ValueError(f"--share is above 0 and at most 1, such as 0.25, got {args.share:g}.")

@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure the denoising error of this pretrained denoiser: checkpoint, or name of a shipped one",
     )
     parser.add_argument(
+        "--postprocessed",
+        action="store_true",
+        help="without the components that `nnunet-diffusion postprocessing` found to be too small",
+    )
+    parser.add_argument(
         "--calibrated",
         action="store_true",
         help="probabilities with the temperature that `nnunet-diffusion calibrate` found; segmentations stay",
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.segment_codes and not args.dicom:
         raise ValueError("--segment-codes describes the segments of DICOM SEG: add --dicom, or leave it out.")
-    settings, model = settings_of_arguments(args), model_folder(args)
+    settings, model = settings_of_arguments(args).changed(postprocessed=args.postprocessed), model_folder(args)
     left_out = num_cases = 0
     how = (args.denoiser, args.continue_prediction, args.on_problem, args.calibrated, args.review_below)
     arguments = (args.i, args.o, model, settings, *how)

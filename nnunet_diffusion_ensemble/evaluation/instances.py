@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import generate_binary_structure, label
 from scipy.optimize import linear_sum_assignment
 
 from nnunet_diffusion_ensemble.evaluation.overlap import check_masks
+from nnunet_diffusion_ensemble.images.components import components
 
 LOWEST_PROBABILITY = 0.1  # of a pixel of a candidate
 REFERENCE, FALSE_POSITIVE, CANDIDATE = "reference", "false positive", "candidate"
@@ -51,12 +51,6 @@ class Candidates:
 
     of_references: np.ndarray = field(default_factory=lambda: np.empty(0))
     elsewhere: np.ndarray = field(default_factory=lambda: np.empty(0))
-
-
-def components(mask: np.ndarray) -> np.ndarray:
-    """Numbers from 1 of the connected components of a boolean mask, 0 outside; pixels that touch at a corner too."""
-    found, _ = label(mask, generate_binary_structure(mask.ndim, mask.ndim))
-    return found
 
 
 def match_instances(reference: np.ndarray, prediction: np.ndarray, match_iou: float) -> Instances:

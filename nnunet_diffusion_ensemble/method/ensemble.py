@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from nnunet_diffusion_ensemble.method.denoiser import PLANS_KEY
-from nnunet_diffusion_ensemble.method.pretraining import AugmentationName
+from nnunet_diffusion_ensemble.method.pretraining import AugmentationName, Precision
 from nnunet_diffusion_ensemble.method.timesteps import PUBLISHED_TIMESTEPS, TIMESTEP_SETTINGS
 from nnunet_diffusion_ensemble.system.allowed import WORDS
 from nnunet_diffusion_ensemble.system.mistakes import must_be
@@ -109,4 +109,9 @@ class TrainingSettings(Settings):
         "nnunet",
         description="`nnunet`, or `shift`: translation, unequal scaling and changed intensities in every image. The "
         "planner chooses `shift`",
+    )
+    precision: Precision | None = Field(
+        None,
+        description="of the segmentation training; `null` is nnU-Net's choice. `bfloat16` is faster on CPUs with "
+        "instructions for it (AMX, AVX512-BF16)",
     )

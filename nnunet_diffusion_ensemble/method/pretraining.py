@@ -11,6 +11,7 @@ from nnunet_diffusion_ensemble.system.mistakes import must_be
 from nnunet_diffusion_ensemble.system.settings import Count, Listed, Positive, Seed, Settings, Text
 
 AugmentationName = Literal["nnunet", "shift"]
+Precision = Literal["float32", "float16", "bfloat16"]
 
 
 def _rising(edges: tuple[int, ...]) -> tuple[int, ...]:
@@ -60,7 +61,7 @@ class PretrainingSettings(Settings):
         "`prediction`: all timesteps alike",
     )
     min_snr_gamma: Positive = Field(5.0, description="gamma of `min_snr`")
-    precision: Literal["float32", "float16", "bfloat16"] | None = Field(
+    precision: Precision | None = Field(
         None, description="of the pretraining; `null` is nnU-Net's choice, float16 on CUDA and float32 elsewhere"
     )
     augmentation: AugmentationName = Field(

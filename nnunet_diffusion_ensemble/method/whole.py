@@ -84,6 +84,8 @@ class DiffusionMethod(Settings):
         Raises:
             ValueError: if the plans were not made by our planner, or settings are not allowed or contradict each other.
         """
+        if not isinstance(configuration, Mapping):
+            raise ValueError(f"A configuration of the plans must be an object, {{...}}; got {configuration!r}.")
         patch_size = configuration.get("patch_size", ())
         if not isinstance(patch_size, list | tuple):
             raise ValueError(f"patch_size must be a list of whole numbers, one for each axis; got {patch_size!r}.")

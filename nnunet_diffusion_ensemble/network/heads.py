@@ -21,6 +21,7 @@ CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 CONVOLVE = {2: functional.conv2d, 3: functional.conv3d}
 BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 LINEAR_MODES = {2: "bilinear", 3: "trilinear"}
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def _add_up_nearest(levels: Iterable[Tensor]) -> Tensor:
@@ -72,10 +73,13 @@ class LevelProjection(nn.Module):
 
 
 def _pointwise(convolution: Any, level: Tensor) -> Tensor:
-    """A 1x1 convolution as a product of matrices, which copies neither features nor gradients into another layout."""
+    """A 1x1 convolution; as a product of matrices where torch's own would copy features and gradients into the layout
+    that it works in, with the channels last."""
+    if not level.is_contiguous():
+        return convolution(level)
     result = torch.bmm(convolution.weight.flatten(1).expand(len(level), -1, -1), level.flatten(2))
     if convolution.bias is not None:
-        result.add_(convolution.bias[:, None])
+        result.add_(convolution.bias.to(result.dtype)[:, None])
     return result.unflatten(2, level.shape[2:])
 
 
@@ -100,10 +104,18 @@ class PixelClassifier(nn.Module):
             layers += [nn.ReLU(inplace=True), BATCH_NORMS[dimension](before), convolution]
         # nnU-Net's loader of pretrained weights leaves alone what carries this name.
         self.seg_layers = PixelLayers(*layers)
+        self.sees_neighbours, self.interpolation = size > 1, settings.interpolation
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Features (N, channels, *space) of each level, coarsest first, to logits (N, classes, *space)."""
-        return self.seg_layers(features)
+        return self.seg_layers([self._laid_out(level) for level in features])
+
+    def _laid_out(self, level: Tensor) -> Tensor:
+        """With the channels of a pixel side by side in memory where that is faster: `benchmarks/head_layout.py`."""
+        is_joined = not self.sees_neighbours and not torch.is_autocast_enabled(level.device.type)
+        if is_joined or self.interpolation == "linear":
+            return level.contiguous()
+        return level.contiguous(memory_format=CHANNELS_LAST[level.ndim - 2])
 
 
 class ConcatenatingClassifier(PixelClassifier):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from nnunet_diffusion_ensemble.evaluation.instances import components
+from nnunet_diffusion_ensemble.images.components import components
 
 SPECK = 0.05  # of a label's voxels in an image: smaller components of a labelled mask are slips of the hand
 

@@ -16,6 +16,7 @@ from nnunetv2.inference.export_prediction import convert_predicted_logits_to_seg
 from torch import Tensor
 
 from nnunet_diffusion_ensemble.method import PLANS_KEY, DiffusionMethod
+from nnunet_diffusion_ensemble.postprocessing.components import remove_small_components
 from nnunet_diffusion_ensemble.prediction.model import TrainedModel
 from nnunet_diffusion_ensemble.prediction.uncertainty import TimestepSpread, mean_pairwise_dice, predictive_entropy
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
@@ -26,7 +27,7 @@ class Prediction:
     """What a model says of an image. All arrays have the input's geometry, (*space); None is what there is not.
 
     Attributes:
-        segmentation: labels, those of `nnUNetv2_predict`.
+        segmentation: labels, those of `nnUNetv2_predict`; without small components if the model was read so.
         probabilities: (classes or regions, *space), float32 from 0 to 1.
         entropy: predictive entropy, from 0 (certain) to 1 (all classes as likely); of regions the mean over regions.
         timesteps: each timestep's own segmentation; None for a model that makes one prediction, such as nnU-Net's own.
@@ -66,6 +67,7 @@ def predict_image(
         logits = model.logits(image)
     timesteps, information, dice = _of_timesteps(model, logits[1:], properties)
     segmentation = _exported(model, logits[0], properties)  # without probabilities, by the steps of nnUNetv2_predict
+    segmentation = remove_small_components(segmentation, model.removed)
     _, probabilities = _exported(model, logits[0], properties, return_probabilities=True)
     entropy = predictive_entropy(probabilities, model.labels.has_regions)
     return Prediction(segmentation, probabilities, entropy, timesteps, information, dice, errors)
@@ -88,7 +90,8 @@ def _of_timesteps(
         return None, None, None
     spread, segmentations = TimestepSpread(model.labels.has_regions), {}
     for timestep, of_timestep in zip(model.timesteps, logits, strict=True):
-        segmentations[timestep], probabilities = _exported(model, of_timestep, properties, return_probabilities=True)
+        segmentation, probabilities = _exported(model, of_timestep, properties, return_probabilities=True)
+        segmentations[timestep] = remove_small_components(segmentation, model.removed)
         spread.add(probabilities)
     regions = [labels for labels in model.regions.values() if labels != (0,)]
     dice = mean_pairwise_dice(list(segmentations.values()), regions)

@@ -31,6 +31,7 @@ from nnunet_diffusion_ensemble.prediction.model_folder import (
     checkpoint_files,
     named_regions,
     read_descriptions,
+    small_components,
     trainer_and_configuration,
 )
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
@@ -74,6 +75,7 @@ class TrainedModel:
         timesteps: those whose predictions are averaged; empty for a network that makes one prediction.
         denoisers: those whose mean error is measured, where that is not the network's own: the one that the user has
             named, or of each fold the one that was fine-tuned.
+        removed: of which labels what components are removed, as `remove_small_components` has it.
     """
 
     folder: Path
@@ -82,6 +84,7 @@ class TrainedModel:
     labels: LabelManager
     timesteps: tuple[int, ...]
     denoisers: tuple[Denoiser, ...] = ()
+    removed: Sequence[tuple[tuple[int, ...], float]] = ()
 
     @property
     def dataset_json(self) -> dict[str, Any]:
@@ -223,7 +226,8 @@ def read_model(
     predictor.label_manager = SimpleNamespace(
         num_segmentation_heads=(1 + len(timesteps)) * labels.num_segmentation_heads
     )
-    return TrainedModel(folder, predictor, module, labels, timesteps, denoisers)
+    removed = small_components(folder, settings, named_regions(labels))
+    return TrainedModel(folder, predictor, module, labels, timesteps, denoisers, removed)
 
 
 def _with_finite_weights(checkpoint: dict[str, Any], file: Path) -> dict[str, Any]:

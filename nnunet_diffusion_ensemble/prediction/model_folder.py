@@ -10,6 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint
 from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.nnunet.trainer_classes import find_trainer
+from nnunet_diffusion_ensemble.postprocessing.file import LEARN, postprocessing_file, read_shares
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.system.json_files import read_object
 from nnunet_diffusion_ensemble.system.messages import blaming
@@ -59,8 +60,30 @@ def checkpoint_files(folder: Path, settings: PredictionSettings) -> list[Path]:
 
 
 def model_files(folder: Path, settings: PredictionSettings) -> list[Path]:
-    """All files of a trained model that its predictions depend on. Raises as `checkpoint_files` does."""
-    return [*(folder / name for name in ("plans.json", "dataset.json")), *checkpoint_files(folder, settings)]
+    """All files of a trained model that its predictions depend on. Raises as `checkpoint_files` and
+    `small_components` do of what is missing."""
+    learned = [postprocessing_file(folder, settings.folds)] if settings.postprocessed else []
+    if learned and not learned[0].is_file():
+        raise FileNotFoundError(f"There is no {learned[0]}. {LEARN}")
+    return [*(folder / name for name in ("plans.json", "dataset.json")), *learned, *checkpoint_files(folder, settings)]
+
+
+def small_components(
+    folder: Path, settings: PredictionSettings, regions: Mapping[str, tuple[int, ...]]
+) -> list[tuple[tuple[int, ...], float]]:
+    """Of which labels what components are removed, as `remove_small_components` has it; none unless asked for.
+
+    Raises:
+        FileNotFoundError: it was asked for, but was not learned of these folds.
+        ValueError: the file is damaged, or names what the model does not predict.
+    """
+    if not settings.postprocessed:
+        return []
+    file = postprocessing_file(folder, settings.folds)
+    shares = read_shares(file)
+    if unknown := sorted(shares.keys() - regions.keys()):
+        raise ValueError(f"{file} names {', '.join(unknown)}, which the model does not predict. {LEARN}")
+    return [(regions[name], share) for name, share in shares.items()]
 
 
 def trainer_class(name: str) -> Any:
@@ -92,7 +115,10 @@ def read_descriptions(folder: Path) -> tuple[PlansManager, dict[str, Any]]:
 
 def check_model(folder: Path, settings: PredictionSettings) -> None:
     """Raises what `read_model` would raise, as far as it can be known without reading the weights."""
-    plans, _ = read_descriptions(folder)
+    plans, dataset_json = read_descriptions(folder)
+    with blaming(folder / "dataset.json", COPY):
+        labels = plans.get_label_manager(dataset_json)
+    small_components(folder, settings, named_regions(labels))
     for file in checkpoint_files(folder, settings):
         checkpoint = read_checkpoint(file, mapped=True, trusted=True)
         with blaming(folder / "plans.json", COPY):

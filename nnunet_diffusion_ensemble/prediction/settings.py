@@ -8,6 +8,8 @@ from nnunet_diffusion_ensemble.system.devices import usable_devices
 from nnunet_diffusion_ensemble.system.mistakes import must_be
 from nnunet_diffusion_ensemble.system.settings import Folds, Settings, Share, Text, Timesteps
 
+CHOICES = ("timesteps", "postprocessed")
+
 
 def _there(device: str) -> str:
     usable = usable_devices()
@@ -28,8 +30,11 @@ class PredictionSettings(Settings):
     timesteps: Timesteps | None = Field(
         None, description="over which a model averages; null: those of its plans. Fewer are faster"
     )
+    postprocessed: bool = Field(
+        False, description="remove the components that `nnunet-diffusion postprocessing` found to be too small"
+    )
     device: Annotated[str, AfterValidator(_there)] = Field("cuda", exclude=True, description="cuda, cuda:1, cpu or mps")
 
     def to_json(self) -> dict[str, Any]:
-        """Timesteps of the plans are not named: what was predicted before there was a choice is still the same."""
-        return {key: value for key, value in super().to_json().items() if key != "timesteps" or value is not None}
+        """What is not asked for is not named: what was predicted before there was a choice is still the same."""
+        return {key: value for key, value in super().to_json().items() if key not in CHOICES or value}

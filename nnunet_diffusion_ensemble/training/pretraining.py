@@ -79,9 +79,7 @@ class ImagePretrainTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore
         self.num_iterations_per_epoch = length.num_iterations_per_epoch
         self.initial_lr = length.learning_rate
         self.gradient_clip = settings.gradient_clip
-        self.precision = settings.precision
-        if self.precision in ("float32", "bfloat16"):
-            self.grad_scaler = None  # only float16 has a range too small for gradients
+        self.compute_in(settings.precision)
         self.weight_decay = 0.0
         self.oversample_foreground_percent = 0.0
         self.configuration_manager.configuration["batch_size"] = settings.batch_size

@@ -53,6 +53,7 @@ class SegmentationTrainer(ShiftAugmentation, DiffusionTrainer):  # type: ignore[
         self.num_val_iterations_per_epoch = settings.num_val_iterations_per_epoch
         self.initial_lr = settings.learning_rate
         self.weight_decay = settings.weight_decay
+        self.compute_in(settings.precision)
 
     @classmethod
     def changes_to(cls, method: DiffusionMethod) -> Mapping[str, Any]:

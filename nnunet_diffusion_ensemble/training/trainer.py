@@ -164,6 +164,12 @@ class DiffusionTrainer(nnUNetTrainer):
         """The network without the wrappers of DDP and torch.compile."""
         return without_wrappers(self.network)
 
+    def compute_in(self, precision: str | None) -> None:
+        """Sets the precision of what is learned, which the plans name; None is nnU-Net's choice."""
+        self.precision = precision
+        if precision in ("float32", "bfloat16"):
+            self.grad_scaler = None  # only float16 has a range too small for gradients
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision: what the plans name, else nnU-Net's choice, which is float16 on CUDA."""
         precision = self.precision or ("float16" if self.device.type == "cuda" else "float32")

@@ -12,9 +12,10 @@ from monai.metrics.panoptic_quality import compute_panoptic_quality
 from scipy.ndimage import gaussian_filter
 
 from nnunet_diffusion_ensemble.evaluation.cases import evaluate_folder
-from nnunet_diffusion_ensemble.evaluation.instances import components, find_candidates, match_instances
+from nnunet_diffusion_ensemble.evaluation.instances import find_candidates, match_instances
 from nnunet_diffusion_ensemble.evaluation.metrics import METRICS
 from nnunet_diffusion_ensemble.evaluation.settings import EvaluationSettings
+from nnunet_diffusion_ensemble.images.components import components
 
 NAMES = ("lesion_precision", "lesion_recall", "RQ", "SQ", "PQ", "false_positives")
 # Of the reference, one of four pixels is found but for one, one of two is missed; the prediction has a false one.

@@ -72,6 +72,7 @@ UNUSUAL = DiffusionMethod(
         denoiser_learning_rate=0.3,
         timesteps_per_image=None,
         augmentation="shift",
+        precision="float16",
     ),
     mirror_axes=(0, 2),
     pretrained_checkpoint="/somewhere/checkpoint_final.pth",

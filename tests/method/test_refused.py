@@ -85,6 +85,8 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("training.fine_tune_denoiser", None, "true or false", "null"),
     ("training.denoiser_learning_rate", 0.0, POSITIVE, "0.0"),
     ("training.head_first", 1.0, "a number of at least 0 and below 1", "1.0"),
+    ("training.augmentation", "strong", "nnunet or shift", "'strong'"),
+    ("training.precision", 16, "float32, float16 or bfloat16, or null", "16"),
     ("training.timesteps_per_image", 0, f"{COUNT}, or null", "0"),
     ("training.timesteps_per_image", 9, "at most 8, the number of ensemble.timesteps, or null for all of them", "9"),
     ("mirror_axes", [7], "a list, each a whole number from 0 to 2, or null", "[7]"),

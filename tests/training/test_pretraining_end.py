@@ -95,18 +95,6 @@ def test_the_network_computes_in_the_precision_of_the_plans(started, randn, prec
     assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
-@pytest.mark.parametrize(
-    ("precision", "is_scaled"), [(None, True), ("float16", True), ("bfloat16", False), ("float32", False)]
-)
-def test_on_cuda_losses_are_scaled_for_float16_only(make_trainer, precision, is_scaled):
-    def on_cuda(*arguments):
-        return DiffusionPretrainTrainer(*arguments[:-1], torch.device("cuda"))
-
-    trainer = make_trainer(on_cuda, {"pretraining.precision": precision})
-    assert (trainer.grad_scaler is not None) is is_scaled
-
-
 def test_bfloat16_learns_what_float32_learns(started, randn):
     batches, losses = [randn(4, 1, 16, 16) for _ in range(6)], []
     for precision in ("float32", "bfloat16"):

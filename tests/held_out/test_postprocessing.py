@@ -14,7 +14,7 @@ from nnunetv2.postprocessing.remove_connected_components import apply_postproces
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_diffusion_ensemble.cli.parser import main
-from nnunet_diffusion_ensemble.postprocessing.learn import learn_postprocessing, write_postprocessing
+from nnunet_diffusion_ensemble.held_out.postprocessing import learn_postprocessing, write_postprocessing
 
 SIZES = {"case_0": 12, "case_1": 6, "case_2": 3}  # of the smaller component; the larger one has 24 voxels
 

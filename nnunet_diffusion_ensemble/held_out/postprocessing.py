@@ -1,23 +1,22 @@
 """Postprocessing of a trained model, learned from the labels of its folds, in a file of nnU-Net's form."""
 
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nnunetv2.utilities.file_path_utilities import folds_tuple_to_string
 
 from nnunet_diffusion_ensemble.evaluation.labels import EvaluatedLabel, evaluated_labels
 from nnunet_diffusion_ensemble.held_out.cases import seen_cases
 from nnunet_diffusion_ensemble.images.reading import read_segmentation
 from nnunet_diffusion_ensemble.nnunet.labelled_cases import find_labelled_cases, spread_over
 from nnunet_diffusion_ensemble.postprocessing.components import least_share, remove_small_components
+from nnunet_diffusion_ensemble.postprocessing.file import postprocessing_file, write_shares
 from nnunet_diffusion_ensemble.prediction.model_folder import check_model, read_descriptions
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.self_training.teacher import raw_folder
-from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
+from nnunet_diffusion_ensemble.system.atomic import whole_file
 from nnunet_diffusion_ensemble.system.settings import Fold
 
 NUM_CASES = 50  # label maps that are read
@@ -64,7 +63,7 @@ def learn_postprocessing(
 
 
 def write_postprocessing(model_folder: Path, folds: Sequence[Fold], smallest: Mapping[str, float]) -> Path:
-    """Writes `postprocessing_folds_X.pkl`, for `nnUNetv2_apply_postprocessing`, and beside it the same as JSON.
+    """Writes `postprocessing_folds_X.pkl`, for `nnUNetv2_apply_postprocessing`, and as JSON the same for `predict`.
 
     Args:
         model_folder: of the model.
@@ -74,11 +73,11 @@ def write_postprocessing(model_folder: Path, folds: Sequence[Fold], smallest: Ma
     _, dataset_json = read_descriptions(model_folder)
     values = {label.name: label.value for label in evaluated_labels(dataset_json)}
     arguments = {"smallest": [(values[name], share) for name, share in smallest.items()]}
-    file = model_folder / f"postprocessing_folds_{folds_tuple_to_string(folds)}.pkl"
-    with whole_file(file) as temporary:
+    file = postprocessing_file(model_folder, folds)
+    with whole_file(file.with_suffix(".pkl")) as temporary:
         temporary.write_bytes(pickle.dumps(([remove_small_components], [arguments])))
-    write_text(file.with_suffix(".json"), json.dumps({"smallest_share_of_largest_component": dict(smallest)}, indent=4))
-    return file
+    write_shares(smallest, file)
+    return file.with_suffix(".pkl")
 
 
 def _outermost(dataset_json: Mapping[str, Any]) -> list[EvaluatedLabel]:
