@@ -112,10 +112,11 @@ class PixelClassifier(nn.Module):
 
     def _laid_out(self, level: Tensor) -> Tensor:
         """With the channels of a pixel side by side in memory where that is faster: `benchmarks/head_layout.py`."""
-        is_joined = not self.sees_neighbours and not torch.is_autocast_enabled(level.device.type)
-        if is_joined or self.interpolation == "linear":
-            return level.contiguous()
-        return level.contiguous(memory_format=CHANNELS_LAST[level.ndim - 2])
+        dimension, is_mixed = level.ndim - 2, torch.is_autocast_enabled(level.device.type)
+        gains = is_mixed or (self.sees_neighbours and dimension == 2)
+        if gains and self.interpolation == "nearest":
+            return level.contiguous(memory_format=CHANNELS_LAST[dimension])
+        return level.contiguous()
 
 
 class ConcatenatingClassifier(PixelClassifier):
