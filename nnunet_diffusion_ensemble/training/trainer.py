@@ -18,6 +18,7 @@ from nnunet_diffusion_ensemble.nnunet.checkpoint import read_checkpoint, write_c
 from nnunet_diffusion_ensemble.nnunet.preprocessed import refuse_unpreprocessed
 from nnunet_diffusion_ensemble.nnunet.pretrainings import PRETRAINS
 from nnunet_diffusion_ensemble.system.devices import usable_device
+from nnunet_diffusion_ensemble.system.environment import cores
 from nnunet_diffusion_ensemble.system.guard import AtWorkError, alone_in
 from nnunet_diffusion_ensemble.system.out_of_memory import telling_what_to_lower
 from nnunet_diffusion_ensemble.system.told import tell_in_nnunets_commands
@@ -94,6 +95,8 @@ class DiffusionTrainer(nnUNetTrainer):
         """nnU-Net's. What it does for several processes is done here, since there the rank is the number of the GPU,
         which holds on one machine only, and every process has a GPU."""
         usable_device(self.device.type)
+        if self.device.type == "cpu":  # nnU-Net takes a thread for each core of the machine, whoever else has them
+            torch.set_num_threads(min(torch.get_num_threads(), cores()))
         refuse_unpreprocessed(
             Path(self.preprocessed_dataset_folder), self.configuration_name, self.plans_manager.plans_name
         )

@@ -43,6 +43,18 @@ def test_rotation_and_patch_are_nnunets_when_mirroring_is_not(make_trainer):
     assert str(found) == str(expected)
 
 
+@pytest.mark.parametrize(("threads", "usable", "expected"), [(8, {0, 5}, 2), (1, {0, 5}, 1), (4, {1, 2, 3, 6}, 4)])
+def test_on_a_cpu_there_are_no_more_threads_than_cores_that_may_be_used(
+    threads, usable, expected, trainer, monkeypatch
+):
+    chosen = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: usable, raising=False)
+    trainer.initialize()
+    assert chosen == [expected]
+
+
 def test_targets_are_at_one_resolution_only(trainer):
     assert trainer._get_deep_supervision_scales() is None
     trainer.set_deep_supervision_enabled(True)  # nnU-Net calls this, and our networks have no such switch
