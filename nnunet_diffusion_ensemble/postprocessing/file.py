@@ -15,9 +15,7 @@ LEARN = "Learn it with `nnunet-diffusion postprocessing`, of the same folds."
 
 
 class LearnedPostprocessing(Settings):
-    """Attributes:
-    smallest_share_of_largest_component: by label, or region; components below it are removed.
-    """
+    """What the file holds: by label, or region, the share of its largest component below which others are removed."""
 
     smallest_share_of_largest_component: dict[Text, Share] = Field(
         json_schema_extra={WORDS: "a number above 0 and at most 1 for each label: `lung: 0.2`"}

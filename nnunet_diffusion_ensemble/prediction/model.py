@@ -190,6 +190,7 @@ def read_model(
     checkpoints = [_with_finite_weights(read_checkpoint(file, trusted=True), file) for file in files]
     with blaming(folder / "dataset.json", COPY):
         labels, channels = plans.get_label_manager(dataset_json), number_of_channels(dataset_json)
+    removed = small_components(folder, settings, named_regions(labels))
     with blaming(folder / "plans.json", COPY):
         trainer, configuration = trainer_and_configuration(plans, checkpoints[0], folder)
         if settings.timesteps is not None:
@@ -226,7 +227,6 @@ def read_model(
     predictor.label_manager = SimpleNamespace(
         num_segmentation_heads=(1 + len(timesteps)) * labels.num_segmentation_heads
     )
-    removed = small_components(folder, settings, named_regions(labels))
     return TrainedModel(folder, predictor, module, labels, timesteps, denoisers, removed)
 
 

@@ -125,36 +125,6 @@ def test_with_fixed_norms_the_gradient_added_up_over_chunks_is_that_of_one_pass(
     torch.testing.assert_close(found, gradient_in_one_pass(trainer, batch, noise), rtol=1e-3, atol=1e-5)
 
 
-PRECISION = pytest.mark.parametrize(
-    ("trainer_class", "setting"),
-    [(DiffusionPretrainTrainer, "pretraining.precision"), (DiffusionEnsembleTrainer, "training.precision")],
-)
-
-
-@PRECISION
-def test_the_loss_in_bfloat16_is_close_to_that_in_float32(trainer_class: type, setting: str, begin: Begin) -> None:
-    exact = begin(trainer_class).train_step(make_batch(0))["loss"]
-    rounded = begin(trainer_class, {setting: "bfloat16"}).train_step(make_batch(0))["loss"]
-    assert rounded.dtype == torch.float32
-    assert rounded != exact  # otherwise nothing was rounded
-    assert rounded.item() == pytest.approx(exact.item(), rel=0.03)
-
-
-@PRECISION
-@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
-@pytest.mark.parametrize(
-    ("precision", "is_scaled"), [(None, True), ("float16", True), ("bfloat16", False), ("float32", False)]
-)
-def test_on_cuda_losses_are_scaled_for_float16_only(
-    trainer_class: type, setting: str, precision: str | None, is_scaled: bool, make_trainer: Callable
-) -> None:
-    def on_cuda(*arguments: Any) -> Any:
-        return trainer_class(*arguments[:-1], torch.device("cuda"))
-
-    trainer = make_trainer(on_cuda, {setting: precision})
-    assert (trainer.grad_scaler is not None) is is_scaled
-
-
 # ---- random numbers
 
 
