@@ -159,6 +159,12 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert keys == ["denoiser.schedule", "training.num_epochs", "training.num_epoch"]
 
 
+@pytest.mark.parametrize("configuration", [True, None, "2d", [1]])
+def test_a_configuration_that_is_no_object_is_told(configuration: Any) -> None:
+    with pytest.raises(ValueError, match="A configuration of the plans must be an object"):
+        DiffusionMethod.from_plans(configuration)
+
+
 def test_a_third_axis_is_mirrored_in_3d_only() -> None:
     settings = {"diffusion": {"mirror_axes": [2]}}
     assert DiffusionMethod.from_plans({"patch_size": [8, 8, 8], **settings}).mirror_axes == (2,)

@@ -266,3 +266,30 @@ def test_every_name_carries_what_nnunets_loader_leaves_alone() -> None:
 def test_a_missing_level_is_refused(randn: Randn) -> None:
     with pytest.raises(ValueError):
         PixelClassifier(CHANNELS, CLASSES, 2, PUBLISHED)([randn(1, 4, 4, 4)])
+
+
+@pytest.mark.parametrize(
+    ("dimension", "kernel_size", "interpolation", "precision", "side_by_side"),
+    [
+        (2, 3, "nearest", "float32", True),
+        (2, 1, "nearest", "float32", False),
+        (3, 3, "nearest", "float32", False),
+        (2, 3, "linear", "float32", False),
+        (2, 3, "nearest", "bfloat16", True),
+        (2, 1, "nearest", "bfloat16", True),
+        (3, 1, "nearest", "bfloat16", True),
+        (2, 1, "linear", "bfloat16", False),
+    ],
+)
+def test_channels_of_a_pixel_are_side_by_side_in_memory_where_that_is_faster(
+    dimension: int, kernel_size: int, interpolation: str, precision: str, side_by_side: bool, randn: Randn
+) -> None:
+    settings = HeadSettings(hidden_features=(5, 4), kernel_size=kernel_size, interpolation=interpolation)
+    head, seen = PixelClassifier(CHANNELS, CLASSES, dimension, settings), []
+    head.seg_layers[-1].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    features = [randn(2, channels, *[size] * dimension) for channels, size in zip(CHANNELS, (4, 8, 16), strict=True)]
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        head.eval()(features)
+    layout = torch.channels_last if dimension == 2 else torch.channels_last_3d
+    assert seen[0].is_contiguous(memory_format=layout) is side_by_side
+    assert seen[0].is_contiguous() is not side_by_side
