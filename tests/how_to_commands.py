@@ -97,6 +97,9 @@ COMPARING = {
     "nnunet-diffusion benchmark SPEC.yaml": "RESULTS/results.csv",
     "nnunet-diffusion benchmark SPEC.yaml --verify": None,
     "nnunet-diffusion report RESULTS": "RESULTS/report/report.html",
+    "nnunet-diffusion join RESULTS -o HOSPITAL_A.zip": "HOSPITAL_A.zip",
+    "nnunet-diffusion join HOSPITAL_A.zip RESULTS -o JOINED": "JOINED/results.csv",
+    "nnunet-diffusion report JOINED": "JOINED/report/report.html",
     "nnunet-diffusion few-label -d 1 -c 2d --labels 1 3 6 12 24 --seeds 0 1 2 --trainers DiffusionEnsembleTrainer "
     "TEDMTrainer ScratchTrainer nnUNetTrainer:nnUNetResEncUNetMPlans --benchmark domains.yaml -o STUDY": (
         "STUDY/benchmark/results.csv"

@@ -14,7 +14,7 @@ FLOORS = (
     ("api", "demo", "distillation", "doctor", "held_out"),
     ("self_training",),
     ("report",),
-    ("statistics", "study"),
+    ("joining", "statistics", "study"),
     ("benchmark",),
     ("evaluation",),
     ("prediction",),

@@ -9,10 +9,12 @@ OUTPUT/instances.csv                      one row a reference, false positive an
 OUTPUT/predicted_dice.csv                 Dice and the one a calibration expects: one row a model, seed, domain and case
 OUTPUT/problems.csv                       what could not be tested, and why
 OUTPUT/benchmark.json                     versions, checksums, seeds, hardware and times
+OUTPUT/join.txt                           the commands, if `nnunet-diffusion join` wrote the tables, without runs
 OUTPUT/runs/RUN/DOMAIN/prediction/        what `nnunet-diffusion predict` writes, and nnU-Net's summary.json
 OUTPUT/runs/RUN/DOMAIN/*.csv              the rows of one model and seed on one domain
 """
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from nnunet_diffusion_ensemble.system.records import checksums
 RESULTS, CALIBRATION, PROBLEMS, SPEC = "results.csv", "calibration.csv", "problems.csv", "spec.yaml"
 SUBGROUPS, VOLUMES, INSTANCES = "subgroups.csv", "volumes.csv", "instances.csv"
 PREDICTED_DICE = "predicted_dice.csv"
-STUDY = "few_label.txt"
+STUDY, JOIN = "few_label.txt", "join.txt"
 RUN_COLUMNS = ("model", "labelled_cases", "seed", "domain")
 # `timestep` is empty for the model's own prediction, `labelled_cases` where the specification has none, `value` where
 # the metric is undefined. `patient` is the case where there is no table of patients.
@@ -102,6 +104,19 @@ class ResultFolder:
     def study_file(self) -> Path:
         """The command that trained the models, where `nnunet-diffusion few-label` did."""
         return self.folder / STUDY
+
+    @property
+    def join_file(self) -> Path:
+        """The commands that made the tables of those of several benchmarks, where `nnunet-diffusion join` did."""
+        return self.folder / JOIN
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Those that made the results, in order."""
+        if self.join_file.is_file():
+            return tuple(self.join_file.read_text(encoding="utf-8").splitlines())
+        trained_by = [self.study_file.read_text(encoding="utf-8").strip()] if self.study_file.is_file() else []
+        return (*trained_by, shlex.join(["nnunet-diffusion", "benchmark", str(self.spec_file)]))
 
     @property
     def runs(self) -> Path:

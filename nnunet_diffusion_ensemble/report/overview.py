@@ -1,6 +1,5 @@
 """What was tested, with what, and how the report was made."""
 
-import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -93,20 +92,19 @@ def tested(view: View, problems: Table | None) -> Section:
 def provenance(view: View, command_line: str) -> Section:
     """Commands, the benchmark's record, versions and the resolved specification."""
     folder = view.results.folder
-    trained_by = [folder.study_file.read_text(encoding="utf-8").strip()] if folder.study_file.is_file() else []
-    commands = (*trained_by, shlex.join(["nnunet-diffusion", "benchmark", str(folder.spec_file)]), command_line)
-    training = "The first trains and hands over to the next. " if trained_by else ""
+    training = "`few-label` trains and hands over to `benchmark`. " if folder.study_file.is_file() else ""
+    joining = "`join` puts the results of several together. " if folder.join_file.is_file() else ""
     return Section(
         "provenance",
         "How this was made",
         (
             f"Every number in this report comes from these commands. {training}`benchmark` predicts and measures, "
-            "`report` reads its results and writes this page, its figures and its tables.",
+            f"{joining}`report` reads its results and writes this page, its figures and its tables.",
             identity(view.results),
             *environments_in_words(view.results.record),
             f"This report: {PACKAGE} {version(PACKAGE)}.",
         ),
-        commands=commands,
+        commands=(*folder.commands, command_line),
         texts=(
             (f"The resolved specification ({folder.spec_file.name})", folder.spec_file.read_text(encoding="utf-8")),
         ),

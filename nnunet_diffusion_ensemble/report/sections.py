@@ -248,6 +248,8 @@ def _all_metrics(material: Material) -> Section:
 def _gallery(material: Material) -> Section | Omission:
     title = "Best, median and worst cases"
     view = material.view
+    if view.results.folder.join_file.is_file():
+        return Omission(title, "joined results have no predictions; the reports of each have their own.")
     groups = tuple(galleries(view))
     if not groups:
         return Omission(title, "the models shown have no case with a defined value.")

@@ -19,7 +19,7 @@ NUM_LABELLED, NUM_TESTED = 6, 12
 OPTIONS = (
     *("--base-features", 8, "--blocks-per-stage", 1, "--timesteps", 1, 50, 200, 400, "--mirror-axes", 1),
     *("--pretraining-epochs", 4, "--pretraining-iterations", 60, "--pretraining-batch-size", 8),
-    *("--pretraining-learning-rate", 1e-3, "--epochs", 4, "--iterations", 50, "--batch-size", 6),
+    *("--pretraining-learning-rate", 1e-3, "--epochs", 8, "--iterations", 50, "--batch-size", 6),
     *("--learning-rate", 3e-3),
 )
 EDITED = {
