@@ -18,7 +18,7 @@ NUM_NAMED = 3
 Named = TypeVar("Named", ModelSpec, DomainSpec)
 
 
-def contradictions(parts: Sequence[Part]) -> list[str]:
+def reasons_against(parts: Sequence[Part]) -> list[str]:
     """What keeps parts from being joined, in words."""
     between = [text for position, part in enumerate(parts) for text in _against(part, parts[:position])]
     return [*between, *_of_all(parts)]

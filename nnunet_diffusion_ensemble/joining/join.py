@@ -19,7 +19,7 @@ from nnunet_diffusion_ensemble.benchmark.results import COLUMNS, JOIN, SPEC
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 from nnunet_diffusion_ensemble.benchmark.work import STEPS
-from nnunet_diffusion_ensemble.joining.contradictions import common_metrics, contradictions
+from nnunet_diffusion_ensemble.joining.contradictions import common_metrics, reasons_against
 from nnunet_diffusion_ensemble.joining.parts import FILES, Part, Renaming, as_folder, read_part, tables_of
 from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
 from nnunet_diffusion_ensemble.system.guard import alone_in
@@ -56,7 +56,7 @@ def join_results(parts: Sequence[Path], output: Path, command: str, renamings: S
     _check_output(output, parts)
     with ExitStack() as stack:
         read = [read_part(stack.enter_context(as_folder(part)), part, renamings) for part in parts]
-        raise_listing("These benchmarks cannot be joined:", contradictions(read))
+        raise_listing("These benchmarks cannot be joined:", reasons_against(read))
         spec, left_out = _joined_spec(read, output.with_suffix("") if output.suffix == ZIP else output)
         if output.suffix == ZIP:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
