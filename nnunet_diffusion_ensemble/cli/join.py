@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("RESULTS", "MODEL", "NAME"),
         help="another name for a model of one of the results",
     )
+    parser.add_argument(
+        "--without-folders", action="store_true", help="leave out in which folders of this machine everything lies"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_diffusion_ensemble.joining.parts import Renaming
 
     renamings = [Renaming(Path(part), model, name) for part, model, name in args.rename]
-    joined = join_results(args.results, args.output, args.command_line, renamings)
+    joined = join_results(args.results, args.output, args.command_line, renamings, not args.without_folders)
     if joined.metrics_left_out:
         print(f"Left out, since not all of them have it: {', '.join(joined.metrics_left_out)}")
     is_file = joined.place.is_file()

@@ -20,6 +20,7 @@ from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 from nnunet_diffusion_ensemble.benchmark.work import STEPS
 from nnunet_diffusion_ensemble.joining.contradictions import common_metrics, reasons_against
+from nnunet_diffusion_ensemble.joining.folders import bare_command, bare_path, without_folders
 from nnunet_diffusion_ensemble.joining.parts import FILES, Part, Renaming, as_folder, read_part, tables_of
 from nnunet_diffusion_ensemble.system.atomic import whole_file, write_text
 from nnunet_diffusion_ensemble.system.guard import alone_in
@@ -38,7 +39,13 @@ class Joined:
     metrics_left_out: tuple[str, ...]
 
 
-def join_results(parts: Sequence[Path], output: Path, command: str, renamings: Sequence[Renaming] = ()) -> Joined:
+def join_results(
+    parts: Sequence[Path],
+    output: Path,
+    command: str,
+    renamings: Sequence[Renaming] = (),
+    keep_folders: bool = True,
+) -> Joined:
     """Writes the results of several benchmarks as those of one, without predictions.
 
     Args:
@@ -46,6 +53,7 @@ def join_results(parts: Sequence[Path], output: Path, command: str, renamings: S
         output: a folder, or a zip file if it ends with `.zip`. An earlier one of this function is replaced.
         command: that does this, for the report to tell.
         renamings: names of models, where two benchmarks give different ones the same.
+        keep_folders: tell in which folders of this machine everything lies.
 
     Raises:
         FileNotFoundError: there is no such part.
@@ -57,7 +65,10 @@ def join_results(parts: Sequence[Path], output: Path, command: str, renamings: S
     with ExitStack() as stack:
         read = [read_part(stack.enter_context(as_folder(part)), part, renamings) for part in parts]
         raise_listing("These benchmarks cannot be joined:", reasons_against(read))
-        spec, left_out = _joined_spec(read, output.with_suffix("") if output.suffix == ZIP else output)
+        place = output.with_suffix("") if output.suffix == ZIP else output
+        if not keep_folders:
+            read, place, command = list(map(without_folders, read)), bare_path(place), bare_command(command)
+        spec, left_out = _joined_spec(read, place)
         if output.suffix == ZIP:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             _write(read, spec, folder, command)
@@ -96,9 +107,8 @@ def _joined_spec(parts: Sequence[Part], output: Path) -> tuple[BenchmarkSpec, tu
         "metrics": metrics,
         "timesteps": any(part.spec.timesteps for part in parts),
     }
-    return BenchmarkSpec.read(parts[0].spec.model_dump() | changes), tuple(
-        name for name in every if name not in metrics
-    )
+    left_out = tuple(name for name in every if name not in metrics)
+    return BenchmarkSpec.read(parts[0].spec.model_dump() | changes), left_out
 
 
 def _write(parts: Sequence[Part], spec: BenchmarkSpec, folder: Path, command: str) -> None:

@@ -16,6 +16,7 @@ from nnunet_diffusion_ensemble.benchmark.results import COLUMNS, BenchmarkResult
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.benchmark.spec_file import write_spec
 from nnunet_diffusion_ensemble.cli.parser import main
+from nnunet_diffusion_ensemble.joining.folders import bare_command
 from nnunet_diffusion_ensemble.joining.join import join_results
 from nnunet_diffusion_ensemble.joining.parts import Renaming
 from nnunet_diffusion_ensemble.report.tables import make_tables
@@ -51,6 +52,7 @@ def record_and_read(spec: BenchmarkSpec) -> BenchmarkResults:
                 "name": model.name,
                 "labelled_cases": model.labelled_cases,
                 "seed": seed,
+                "folder": str(model.folder),
                 "files": {"plans.json": checksum(model.name), "fold_0/checkpoint_final.pth": checksum(model.key, seed)},
             }
             for model in spec.models
@@ -60,6 +62,8 @@ def record_and_read(spec: BenchmarkSpec) -> BenchmarkResults:
             {
                 "name": domain.name,
                 "role": domain.role,
+                "images": str(domain.images),
+                "references": str(domain.references),
                 "tables": {},
                 "cases": {name: _files_of(name) for name in case_names(domain.name, MADE)},
             }
@@ -341,6 +345,30 @@ def test_the_report_of_joined_results_says_what_they_are_and_shows_no_case(whole
     again = join_results([tmp_path / "joined"], tmp_path / "again", "nnunet-diffusion join AGAIN")
     commands = ResultFolder(again.place).commands
     assert [command.split()[1] for command in commands] == ["benchmark", "benchmark", "join", "join"]
+
+
+def test_without_folders_nothing_says_where_things_lie_and_numbers_stay(whole, tmp_path, capsys):
+    one, two = halves(whole, "domain", "Home", tmp_path)
+    problems = pd.read_csv(two / "problems.csv").assign(problem=f"{two}/labels/Away_999.png is half; see '{two}'")
+    problems.to_csv(two / "problems.csv", index=False)
+    record_and_read(read_results(two).spec)
+    output = tmp_path / "secret" / "joined"
+    assert main(["join", str(one), str(two), "-o", str(output), "--without-folders"]) == 0
+    texts = {file.name: file.read_text() for file in output.iterdir() if file.is_file() and file.name != ".lock"}
+    assert len(texts) >= 7
+    assert {name for name, text in texts.items() for part in tmp_path.parts[1:] if part in text} == set()
+    assert "Away_999.png is half; see 'two'" in texts["problems.csv"]
+    assert "images: /Home/images\n" in texts["spec.yaml"] and "folder: /nnU-Net\n" in texts["spec.yaml"]
+    joined, expected = read_results(output), read_results(whole.folder.folder)
+    pd.testing.assert_frame_equal(in_order(joined.results), in_order(expected.results), check_dtype=False)
+    join_results([output, whole.folder.folder], tmp_path / "again", COMMAND)  # they are still the same cases
+    assert len(read_results(tmp_path / "again").results) == len(expected.results)
+
+
+def test_a_command_without_folders_keeps_its_options():
+    command = "nnunet-diffusion few-label -d 1 --splits '/a b/c/splits.json' --output=/a/study -o runs/x --labels 1 3"
+    expected = "nnunet-diffusion few-label -d 1 --splits splits.json --output=study -o x --labels 1 3"
+    assert bare_command(command) == expected
 
 
 def test_quartiles_of_other_cases_are_refused(whole, tmp_path):
