@@ -168,7 +168,7 @@ def _others(compared: pd.DataFrame, ranked: pd.DataFrame) -> str:
     better = sum(pair is not None and pair["better"] == ranked.iloc[0]["model"] for pair in pairs)
     if better == len(pairs):
         return f" It is significantly better than {'both' if better == 2 else f'all {better}'} other models."
-    return f" It is significantly better than {better} of the {len(pairs)} other models."
+    return f" It is significantly better than {better or 'none'} of the {len(pairs)} other models."
 
 
 def _gap(view: View, statistics: Statistics, label: str) -> Iterator[str]:

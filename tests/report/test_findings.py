@@ -75,6 +75,9 @@ def test_with_three_models_it_is_told_how_many_the_best_leaves_behind() -> None:
     compared[0] = pair("A", "B", 0.02, "A")
     (sentence,) = findings(make_view(), make_statistics([A, B, C], compared))
     assert sentence.endswith("It is significantly better than both other models.")
+    undecided = [pair("A", "B", 0.2, ""), pair("A", "C", 0.3, "")]
+    (sentence,) = findings(make_view(), make_statistics([A, B, C], undecided))
+    assert sentence.endswith("It is significantly better than none of the 2 other models.")
 
 
 def test_where_lower_is_better_the_lowest_leads_and_the_lead_is_a_positive_length() -> None:
