@@ -4,6 +4,7 @@ import io
 import os
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -105,8 +106,9 @@ def test_nobody_waits_for_a_worker_that_outlives_its_command(run, monkeypatch: p
 def test_commands_run_at_once_with_a_log_each_and_their_status_in_turn(
     run_all: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_processes, "SECONDS_OF_A_STATUS", 1e-6)
+    monkeypatch.setattr(child_processes, "SECONDS_OF_A_STATUS", 1)
     monkeypatch.setattr(child_processes, "SECONDS_BETWEEN_LINES", -1)
+    monkeypatch.setattr(child_processes, "monotonic", count().__next__)  # a second passes from line to line
     # Each waits for the other's mark, so that one after the other they would never end.
     jobs = [
         Job(Command("meet", (own, other)), tmp_path / f"{own}.txt", Progress(), f"job {own}")
