@@ -4,7 +4,6 @@ import io
 import os
 import time
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,8 @@ def fail_late():
 def meet():
     own, other = sys.argv[1:]
     open(own, "w").close()
-    while not os.path.exists(other):
+    while not all(map(os.path.exists, (other, f"{own} was shown", f"{other} was shown"))):
+        print("waiting", flush=True)
         time.sleep(0.01)
     print(own, "met", other)
 """
@@ -106,12 +106,20 @@ def test_nobody_waits_for_a_worker_that_outlives_its_command(run, monkeypatch: p
 def test_commands_run_at_once_with_a_log_each_and_their_status_in_turn(
     run_all: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_processes, "SECONDS_OF_A_STATUS", 1)
+    monkeypatch.setattr(child_processes, "SECONDS_OF_A_STATUS", 1e-6)  # so that whose turn it is is a matter of chance
     monkeypatch.setattr(child_processes, "SECONDS_BETWEEN_LINES", -1)
-    monkeypatch.setattr(child_processes, "monotonic", count().__next__)  # a second passes from line to line
-    # Each waits for the other's mark, so that one after the other they would never end.
+
+    class Marking(Progress):
+        def __init__(self, own: str) -> None:
+            self.own = own
+
+        def status(self) -> str:
+            (tmp_path / f"{self.own} was shown").touch()
+            return ""
+
+    # Each waits for the other's mark, so that one after the other they would never end, and until both were shown.
     jobs = [
-        Job(Command("meet", (own, other)), tmp_path / f"{own}.txt", Progress(), f"job {own}")
+        Job(Command("meet", (own, other)), tmp_path / f"{own}.txt", Marking(own), f"job {own}")
         for own, other in (("a", "b"), ("b", "a"))
     ]
     shown = run_all(*jobs)
