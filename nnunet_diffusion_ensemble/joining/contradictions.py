@@ -37,9 +37,9 @@ def _against(part: Part, others: Sequence[Part]) -> Iterator[str]:
             if domain.role != before_domain.role:
                 roles = f"a {before_domain.role} in {other.name} and a {domain.role} in {part.name}"
                 yield f"{domain.name} is {roles}"
-        for trained in part.trained.keys() & other.trained.keys():
+        for trained in filter(other.trained.__contains__, part.trained):
             yield from _other_files(other, part, trained)
-        for name in part.tested.keys() & other.tested.keys():
+        for name in filter(other.tested.__contains__, part.tested):
             yield from _other_cases(other, part, name)
 
 
@@ -79,9 +79,7 @@ def _other_files(before: Part, part: Part, trained: TrainedModel) -> Iterator[st
 
 def _other_cases(before: Part, part: Part, domain: str) -> Iterator[str]:
     one, two = before.tested[domain], part.tested[domain]
-    if differ := [
-        name for name in {**one["cases"], **two["cases"]} if one["cases"].get(name) != two["cases"].get(name)
-    ]:
+    if differ := _differing(one["cases"], two["cases"]):
         yield (
             f"{domain} has other cases, images or references in {part.name} than in {before.name} ({_few(differ)}): "
             "other cases need another name of the domain"
