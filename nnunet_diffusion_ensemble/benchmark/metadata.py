@@ -13,7 +13,7 @@ from nnunet_diffusion_ensemble.benchmark.groups import CATEGORIES, NO_VALUE, QUA
 from nnunet_diffusion_ensemble.benchmark.problems import Problem
 from nnunet_diffusion_ensemble.benchmark.spec import BenchmarkSpec
 from nnunet_diffusion_ensemble.nnunet.raw_cases import group_by_case
-from nnunet_diffusion_ensemble.system.messages import in_one_line
+from nnunet_diffusion_ensemble.system.messages import first_few, in_one_line
 
 IN_NO_GROUP = "tested, but in no subgroup"
 NUM_SHOWN = 10
@@ -55,8 +55,7 @@ class _Reader:
         counts, names = table[CASE].value_counts(), self._names(file)
         unknown = [case for case in counts.index if case not in names]
         if unknown:
-            more = f" and {len(unknown) - NUM_SHOWN} more" if len(unknown) > NUM_SHOWN else ""
-            self._tell(name, f"{file} names cases without an image: {', '.join(sorted(unknown)[:NUM_SHOWN])}{more}")
+            self._tell(name, f"{file} names cases without an image: {first_few(sorted(unknown), NUM_SHOWN)}")
         rows = table.drop_duplicates(CASE).set_index(CASE).to_dict("index")
         for case in domain.cases:
             if counts.get(case, 0) == 1:

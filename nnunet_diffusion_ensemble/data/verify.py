@@ -28,7 +28,7 @@ from nnunet_diffusion_ensemble.nnunet.dataset_problems import READER, refuse_jso
 from nnunet_diffusion_ensemble.nnunet.labelled_cases import RawCase, below, find_labelled_cases
 from nnunet_diffusion_ensemble.nnunet.raw_cases import number_of_channels
 from nnunet_diffusion_ensemble.nnunet.unlabelled_cases import find_unlabelled_cases, refuse_labelled_names
-from nnunet_diffusion_ensemble.system.messages import raise_listing
+from nnunet_diffusion_ensemble.system.messages import first_few, raise_listing
 from nnunet_diffusion_ensemble.system.records import as_written, read_record, stamps, write_record
 from nnunet_diffusion_ensemble.system.workers import map_in_order
 
@@ -190,9 +190,7 @@ def _label_problems(
         yield "labelsTr: all label maps are empty: none holds anything but background, so there is nothing to learn"
     missing = [value for value in allowed_values(dataset_json) if value not in {0, ignore, *found}]
     if found and missing:
-        more = f" and {len(missing) - SHOWN_VALUES} more" if len(missing) > SHOWN_VALUES else ""
-        shown = ", ".join(map(str, missing[:SHOWN_VALUES]))
-        logger.warning("No label map holds the value(s) %s%s of dataset.json.", shown, more)
+        logger.warning("No label map holds the value(s) %s of dataset.json.", first_few(missing, SHOWN_VALUES))
 
 
 # What was right before

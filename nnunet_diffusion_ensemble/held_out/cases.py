@@ -14,6 +14,7 @@ from nnunet_diffusion_ensemble.prediction.model_folder import read_descriptions
 from nnunet_diffusion_ensemble.prediction.settings import PredictionSettings
 from nnunet_diffusion_ensemble.self_training.teacher import preprocessed_folder, raw_folder
 from nnunet_diffusion_ensemble.study.label_orders import SPLITS, read_splits
+from nnunet_diffusion_ensemble.system.messages import first_few
 from nnunet_diffusion_ensemble.system.settings import Fold
 
 SHOWN = 5
@@ -133,7 +134,7 @@ def _checked(
 def _refuse_seen(cases: Mapping[str, DomainCase], seen: set[str], trained_on: Sequence[Path]) -> None:
     same = {name: name for name in cases if name in seen} | _same_images(cases, trained_on)
     if same:
-        listed = ", ".join(list(same)[:SHOWN]) + (f" and {len(same) - SHOWN} more" if len(same) > SHOWN else "")
+        listed = first_few(list(same), SHOWN)
         raise ValueError(
             f"Training has seen {len(same)} of these cases ({listed}): on them the model is surer and better than on "
             "new ones, so that nothing can be promised. Remove them from the folder of images."

@@ -7,6 +7,7 @@ from nnunet_diffusion_ensemble.benchmark.groups import QUARTILES
 from nnunet_diffusion_ensemble.benchmark.results import SPEC
 from nnunet_diffusion_ensemble.benchmark.spec import DomainSpec, ModelSpec
 from nnunet_diffusion_ensemble.joining.parts import AGAIN, Part, TrainedModel
+from nnunet_diffusion_ensemble.system.messages import first_few
 
 # Two results can only be compared if these are the same.
 SETTINGS = (
@@ -73,7 +74,7 @@ def _other_files(before: Part, part: Part, trained: TrainedModel) -> Iterator[st
     if changed := _differing(one, two):
         name, number, seed = trained
         labelled = "" if number is None else f" with {number} labelled case(s)"
-        files = _few(changed)
+        files = first_few(changed, NUM_NAMED)
         yield f"{name}{labelled}, seed {seed} is another model in {part.name} than in {before.name} ({files}): {RENAME}"
 
 
@@ -81,8 +82,8 @@ def _other_cases(before: Part, part: Part, domain: str) -> Iterator[str]:
     one, two = before.tested[domain], part.tested[domain]
     if differ := _differing(one["cases"], two["cases"]):
         yield (
-            f"{domain} has other cases, images or references in {part.name} than in {before.name} ({_few(differ)}): "
-            "other cases need another name of the domain"
+            f"{domain} has other cases, images or references in {part.name} than in {before.name} "
+            f"({first_few(differ, NUM_NAMED)}): other cases need another name of the domain"
         )
     elif one["tables"] != two["tables"]:
         yield f"{domain} has other tables of patients or metadata in {part.name} than in {before.name}"
@@ -90,11 +91,6 @@ def _other_cases(before: Part, part: Part, domain: str) -> Iterator[str]:
 
 def _differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
     return [name for name in {**one, **two} if one.get(name) != two.get(name)]
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
-    return ", ".join(names[:NUM_NAMED]) + more
 
 
 def common_metrics(parts: Sequence[Part]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from nnunet_diffusion_ensemble.report.shortened import short
 from nnunet_diffusion_ensemble.report.tables import INTERVAL, directions, format_value, with_interval
 from nnunet_diffusion_ensemble.report.view import View
 from nnunet_diffusion_ensemble.system.environment import PACKAGE
+from nnunet_diffusion_ensemble.system.messages import first_few
 
 FIGURE_INCHES, FIGURE_PIXELS_PER_INCH = (7.26, 1.75), 250
 MOST_MODELS = 6  # of the figure
@@ -108,9 +109,8 @@ def _metrics(view: View) -> list[str]:
 
 def _tested(view: View) -> Iterator[str]:
     """Models, then domains."""
-    names = ", ".join(short(model, LONGEST_NAME) for model in view.models[:MOST_MODELS])
-    more = f" and {len(view.models) - MOST_MODELS} more" if len(view.models) > MOST_MODELS else ""
-    yield f"{len(view.models)} model{'' if len(view.models) == 1 else 's'}: {names}{more}.{view.at_labelled_cases()}"
+    names = first_few([short(model, LONGEST_NAME) for model in view.models], MOST_MODELS)
+    yield f"{len(view.models)} model{'' if len(view.models) == 1 else 's'}: {names}.{view.at_labelled_cases()}"
     for row in domains_table(view).raw.itertuples(index=False):
         patients = "" if row.cases == row.patients else f" of {row.patients} patients"
         yield f"{short(row.domain, LONGEST_NAME)} ({row.role}): {row.cases} cases{patients}."

@@ -2,7 +2,7 @@
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,12 @@ def in_one_line(error: BaseException) -> str:
     """What an error says, with its kind where it was not written for users."""
     text = " ".join(str(error).split())
     return text if isinstance(error, USER_ERRORS) and text else f"{type(error).__name__}: {text}"
+
+
+def first_few(things: Sequence[object], most: int) -> str:
+    """So many of them in words, and how many more there are."""
+    more = f" and {len(things) - most} more" if len(things) > most else ""
+    return ", ".join(map(str, things[:most])) + more
 
 
 def raise_listing(headline: str, problems: list[str]) -> None:

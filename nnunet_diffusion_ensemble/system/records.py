@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nnunet_diffusion_ensemble.system.atomic import write_text
+from nnunet_diffusion_ensemble.system.messages import first_few
 
 Told = TypeVar("Told")
 NUM_NAMED = 3
@@ -72,8 +73,7 @@ def what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             inner = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-            more = f" and {len(inner) - NUM_NAMED} more" if len(inner) > NUM_NAMED else ""
-            found.append(f"{name} ({', '.join(inner[:NUM_NAMED])}{more})")
+            found.append(f"{name} ({first_few(inner, NUM_NAMED)})")
         else:
             found.append(name)
     return ", ".join(found)
