@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,7 @@ def without_folders(part: Part) -> Part:
     for model in changed["models"]:
         model["folder"] = bare_path(model["folder"])
     for domain in changed["domains"]:
-        for key in ("images", "references", "patients", "metadata"):
-            if domain[key] is not None:
-                domain[key] = ROOT / as_name(domain["name"]) / domain[key].name
+        domain |= _bare_paths(domain, ("images", "references", "patients", "metadata"))
     spec = BenchmarkSpec.read(changed)
     problems = part.results.problems.assign(
         problem=[FOLDERS.sub("", text) for text in part.results.problems["problem"]]
@@ -31,16 +30,17 @@ def without_folders(part: Part) -> Part:
     record = replace(
         part.record,
         models=[{**one, "folder": str(bare_path(Path(one["folder"])))} for one in part.record.models],
-        domains=[_without_folders(one) for one in part.record.domains],
+        domains=[{**one, **_bare_paths(one, ("images", "references"))} for one in part.record.domains],
     )
     commands = tuple(map(bare_command, part.commands))
     return replace(part, commands=commands, results=replace(part.results, spec=spec, problems=problems), record=record)
 
 
-def _without_folders(domain: Any) -> dict[str, Any]:
-    """What a record has of a domain."""
-    paths = {key: ROOT / as_name(domain["name"]) / Path(domain[key]).name for key in ("images", "references")}
-    return {**domain, **{key: str(path) for key, path in paths.items()}}
+def _bare_paths(domain: Mapping[str, Any], keys: Sequence[str]) -> dict[str, str]:
+    """Those of a domain that it has, in a folder of its name."""
+    return {
+        key: str(ROOT / as_name(domain["name"]) / Path(domain[key]).name) for key in keys if domain[key] is not None
+    }
 
 
 def bare_path(path: Path) -> Path:

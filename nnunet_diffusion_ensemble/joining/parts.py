@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -74,13 +74,22 @@ def as_folder(part: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as temporary:
         try:
             with zipfile.ZipFile(part) as archive:
-                inside = {Path(name).name: name for name in archive.namelist() if "/runs/" not in f"/{name}"}
-                for name in FILES:
-                    if name in inside:
-                        (Path(temporary) / name).write_bytes(archive.read(inside[name]))
+                _unpack(archive, part, Path(temporary))
         except (zipfile.BadZipFile, OSError, RuntimeError) as error:  # the last of encrypted ones
             raise ValueError(f"{part} is neither the output folder of a benchmark nor a zip file of one.") from error
         yield Path(temporary)
+
+
+def _unpack(archive: zipfile.ZipFile, part: Path, folder: Path) -> None:
+    """The files beside the specification, wherever the archive has it; not those of runs and report below."""
+    names = set(archive.namelist())
+    places = [PurePosixPath(name).parent for name in sorted(names) if PurePosixPath(name).name == SPEC]
+    if len(places) > 1:
+        raise ValueError(f"{part} holds {len(places)} benchmarks. Name each by itself.")
+    for place in places:
+        for name in FILES:
+            if str(place / name) in names:
+                (folder / name).write_bytes(archive.read(str(place / name)))
 
 
 def read_part(folder: Path, part: Path, renamings: Sequence[Renaming]) -> Part:
@@ -106,8 +115,7 @@ def read_part(folder: Path, part: Path, renamings: Sequence[Renaming]) -> Part:
     commands = tuple(command.replace(str(folder), str(part)) for command in results.folder.commands)
     found = Part(str(part), commands, results, results.record)
     with blaming(part / RECORD, AGAIN):
-        assert all(isinstance(one[key], Mapping) for one in found.tested.values() for key in one)
-        assert all(isinstance(files, Mapping) for files in found.trained.values())
+        results.record.files()  # reads all that is compared
     for renaming in renamings:
         if renaming.part.resolve() == part.resolve():
             found = _renamed(found, renaming)

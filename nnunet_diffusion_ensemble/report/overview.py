@@ -1,6 +1,6 @@
 """What was tested, with what, and how the report was made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -92,8 +92,8 @@ def tested(view: View, problems: Table | None) -> Section:
 def provenance(view: View, command_line: str) -> Section:
     """Commands, the benchmark's record, versions and the resolved specification."""
     folder = view.results.folder
-    training = "`few-label` trains and hands over to `benchmark`. " if folder.study_file.is_file() else ""
-    joining = "`join` puts the results of several together. " if folder.join_file.is_file() else ""
+    training = "`few-label` trains and hands over to `benchmark`. " if _calls(folder.commands, "few-label") else ""
+    joining = "`join` puts the results of several together, " if _calls(folder.commands, "join") else ""
     return Section(
         "provenance",
         "How this was made",
@@ -109,6 +109,10 @@ def provenance(view: View, command_line: str) -> Section:
             (f"The resolved specification ({folder.spec_file.name})", folder.spec_file.read_text(encoding="utf-8")),
         ),
     )
+
+
+def _calls(commands: Sequence[str], subcommand: str) -> bool:
+    return any(command.startswith(f"nnunet-diffusion {subcommand} ") for command in commands)
 
 
 def identity(results: BenchmarkResults) -> str:
