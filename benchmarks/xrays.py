@@ -1,4 +1,4 @@
-"""Few labelled X-rays of one hospital, tested on another: the data of the studies in docs/explanation/results.md.
+"""Few labelled X-rays of one hospital, tested on another: the data of the studies in docs/explanation.
 
     python benchmarks/xrays.py prepare DATA WORK --size 64       # DATA: the folder with montgomery/, shenzhen/, ...
     python benchmarks/xrays.py evaluate WORK TRAINER PLANS FOLD

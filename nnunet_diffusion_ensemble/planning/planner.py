@@ -28,7 +28,6 @@ SMALLEST_PATCH = 4  # nnU-Net's smallest edge of a feature map
 # What is planned where the denoiser is fine-tuned; docs/explanation/augmentation.md says why.
 FINE_TUNING = {
     "training.fine_tune_denoiser": True,
-    "training.head_first": 0.5,
     "training.denoiser_learning_rate": 2e-4,
     "ensemble.timesteps": (1, 10, 25, 50),
 }
