@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the subcommand."""
     parser.add_argument("folder", type=Path, nargs="?", default=Path("nnunet-diffusion-demo"), help="where it all goes")
     sizes = parser.add_mutually_exclusive_group()
-    sizes.add_argument("--quick", action="store_true", help="shorter trainings and fewer cases (3 minutes)")
+    sizes.add_argument("--quick", action="store_true", help="shorter trainings and fewer cases (2 minutes)")
     sizes.add_argument("--pretrain", action="store_true", help="pretrain a denoiser of its own, the whole chain")
     parser.add_argument(
         "--open",
