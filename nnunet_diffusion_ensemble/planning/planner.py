@@ -25,7 +25,7 @@ from nnunet_diffusion_ensemble.system.told import tell_in_nnunets_commands
 
 LARGEST_PRETRAINING_BATCH = 32
 SMALLEST_PATCH = 4  # nnU-Net's smallest edge of a feature map
-# What is planned where the denoiser is fine-tuned; docs/explanation/augmentation.md says why.
+# What is planned where the denoiser is fine-tuned; docs/explanation/choices.md says why.
 FINE_TUNING = {
     "training.fine_tune_denoiser": True,
     "training.denoiser_learning_rate": 2e-4,
