@@ -1,10 +1,13 @@
 """Another scanner by formula, benchmarks/hippocampus.py: what each shift does to volumes whose result is known."""
 
+import json
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+import yaml
 from scripts import load_script
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "hippocampus.py"
@@ -53,3 +56,27 @@ def test_a_case_is_always_shifted_alike_and_another_one_otherwise(shifts: Module
     first, again, other = (shifts.shifted(image, together, case) for case in ("a", "a", "b"))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_the_study_predicts_home_and_every_shift_of_the_test_cases_without_mirroring(
+    shifts: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data, work = tmp_path / "data", tmp_path / "work"
+    for folder in ("images", "labels", "unlabelled"):
+        (data / folder).mkdir(parents=True)
+    work.mkdir()
+    volume = sitk.GetImageFromArray(np.arange(216, dtype=np.float32).reshape(6, 6, 6))
+    for name in ("images/a", "images/b", "images/c", "labels/a", "labels/b", "labels/c", "unlabelled/d"):
+        sitk.WriteImage(volume, str(data / f"{name}.nii.gz"))
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setattr(shifts, "NUM_TEST", 1)
+    shifts.prepare(data, work)
+    study = yaml.safe_load((work / "hippocampus_domains.yaml").read_text())
+    assert study["mirroring"] is False
+    assert [domain["name"] for domain in study["domains"]] == ["home", *shifts.SHIFTS]
+    orders = json.loads((work / "hippocampus_splits.json").read_text())
+    tested = orders["in_domain_test"]
+    for domain in study["domains"]:
+        assert [file.name for file in (work / domain["images"]).iterdir()] == [f"{tested[0]}_0000.nii.gz"]
+    for order in orders["seeds"].values():
+        assert sorted([*order["train_order"], *tested]) == ["a", "b", "c"]
